@@ -1,0 +1,314 @@
+"""Whether a ruleset may be used: every fault with its place, before any card meets it.
+
+`check` is what an editor shows while an officer writes; `load_ruleset` is what a process does
+at start, and it refuses a ruleset with an error in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from importlib import resources
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from protocols.card_number import mask_digit_runs
+from protocols.message import Outcome
+from risk.check_leaf import Names, leaf_findings
+from risk.conditions import (
+    DEPTH_MAX,
+    LEAVES_MAX,
+    Condition,
+    FactOperand,
+    FeatureOperand,
+    InList,
+    depth,
+    leaves,
+    operands,
+)
+from risk.features import (
+    FEATURES_PER_KEY_MAX,
+    Aggregate,
+    Basis,
+    CalendarDay,
+    CalendarMonth,
+    Feature,
+    Key,
+)
+from risk.findings import FINDINGS_MAX, Finding, RulesetError, Severity, error, one_of, warning
+from risk.lists import NamedList, merged
+from risk.moments import Settings, microseconds
+from risk.read import read_ruleset
+from risk.rules import RULE_OUTCOMES, Allow, Decline, OnError, Rule, Stage
+from risk.ruleset import Ruleset
+from risk.vocabulary import CURRENT_FACTS, PAST_FACTS
+
+_MEDIUM = re.compile(r"\A(?:[0-9a-f]{2}){16,64}\Z")
+"""Hex of 128 bits or more: no card number is that long, so none can be listed by accident."""
+
+
+def check(text: str, path: str = "", *, now_us: int | None = None) -> list[Finding]:
+    """Every finding about a ruleset's text (TOML), at most `FINDINGS_MAX`.
+
+    `path` is the file it came from, for the reader of the findings; with `now_us` (epoch
+    microseconds) expired rules and list entries are warned of.
+    """
+    ruleset, found = read_ruleset(text)
+    if ruleset is not None:
+        found = ruleset_findings(ruleset, now_us=now_us)
+    source = mask_digit_runs(path)
+    return [msgspec.structs.replace(finding, source=source) for finding in found]
+
+
+def load_ruleset(text: str, path: str = "") -> Ruleset:
+    """The ruleset of a TOML text; raises `RulesetError` with the findings if one is an error."""
+    ruleset, found = read_ruleset(text)
+    if ruleset is None:
+        raise RulesetError(_sourced(found, path))
+    require_sound(ruleset, path=path)
+    return ruleset
+
+
+def require_sound(ruleset: Ruleset, lists: Iterable[NamedList] = (), path: str = "") -> None:
+    """Raise `RulesetError` unless the ruleset, with these lists in place, has no error."""
+    found = ruleset_findings(ruleset, lists)
+    if any(finding.severity is Severity.ERROR for finding in found):
+        raise RulesetError(_sourced(found, path))
+
+
+def first_ruleset() -> Ruleset:
+    """The ruleset that ships with the switch: tier limits, burst, hotlist."""
+    shipped = resources.files("risk").joinpath("first_ruleset.toml")
+    return load_ruleset(shipped.read_text(encoding="utf-8"), "first_ruleset.toml")
+
+
+def ruleset_findings(
+    ruleset: Ruleset, lists: Iterable[NamedList] = (), *, now_us: int | None = None
+) -> list[Finding]:
+    """What is wrong with the meaning of a typed ruleset; `lists` replace its own by name."""
+    given = list(lists)
+    unfit = list(_given_list_findings(ruleset, given))
+    if unfit:
+        return unfit[:FINDINGS_MAX]
+    features = {feature.id: feature for feature in ruleset.features}
+    by_name = merged(ruleset.lists, given)
+    past = Names(PAST_FACTS, {}, by_name, past=True)
+    current = Names(CURRENT_FACTS, features, by_name, past=False)
+    found: list[Finding] = []
+    found += _settings_findings(ruleset)
+    for position, feature in enumerate(ruleset.features):
+        found += _feature_findings(feature, f"features[{position}]", past)
+    for position, rule in enumerate(ruleset.rules):
+        found += _rule_findings(rule, f"rules[{position}]", current, now_us)
+    for position, named in enumerate(ruleset.lists):
+        found += _list_findings(named, f"lists[{position}]", now_us)
+    found += _whole_findings(ruleset)
+    return found[:FINDINGS_MAX]
+
+
+def _sourced(found: Iterable[Finding], path: str) -> list[Finding]:
+    source = mask_digit_runs(path)
+    return [msgspec.structs.replace(finding, source=source) for finding in found]
+
+
+def _settings_findings(ruleset: Ruleset) -> Iterator[Finding]:
+    changes = _clock_changes(ruleset.settings)
+    if changes is None:
+        yield error("settings.time_zone", "expected an IANA time zone, such as Asia/Shanghai")
+    elif changes and any(isinstance(f.window, CalendarDay) for f in ruleset.features):
+        yield warning(
+            "settings.time_zone",
+            "expected a zone without clock changes: on the day of 25 hours the first hour "
+            "is out of the history and calendar_day counts miss it",
+        )
+
+
+def _clock_changes(settings: Settings) -> bool | None:
+    """Whether the zone's offset varies over the year; None if there is no such zone."""
+    try:
+        zone = ZoneInfo(settings.time_zone)
+    except (ValueError, KeyError, OSError):
+        return None
+    return len({datetime(2026, month, 15, tzinfo=zone).utcoffset() for month in range(1, 13)}) > 1
+
+
+def _feature_findings(feature: Feature, path: str, names: Names) -> Iterator[Finding]:
+    if feature.id in CURRENT_FACTS:
+        yield error(f"{path}.id", "expected a name that isn't the name of a fact")
+    match feature.aggregate:
+        case Aggregate.DISTINCT if feature.field in (None, "amount"):
+            yield error(
+                f"{path}.field", "expected terminal, merchant, mcc, segment or card_id to count"
+            )
+        case Aggregate.SUM if feature.field not in (None, "amount"):
+            yield error(f"{path}.field", "expected amount or nothing: only amounts are summed")
+        case Aggregate.COUNT | Aggregate.SECONDS_SINCE_LAST if feature.field is not None:
+            yield error(f"{path}.field", "expected nothing: only distinct and sum have a field")
+        case _:
+            pass
+    if feature.codes and feature.basis is not Basis.DECLINED:
+        yield error(f"{path}.codes", 'expected nothing, unless basis = "declined"')
+    if Outcome.APPROVED in feature.codes:
+        yield error(f"{path}.codes", "expected outcomes of declines")
+    if _holds_digit_run(feature.noun):
+        yield error(f"{path}.noun", "expected words, without a long number")
+    if isinstance(feature.window, CalendarMonth):
+        yield from _month_findings(feature, path)
+    elif feature.where is None or not _reads_kind(feature.where):
+        yield warning(
+            f"{path}.where",
+            "expected the kinds to be named; without that loads and purchases count alike",
+        )
+    if feature.where is not None:
+        yield from _condition_findings(feature.where, f"{path}.where", names)
+
+
+def _month_findings(feature: Feature, path: str) -> Iterator[Finding]:
+    why = "a month is served by the account's running totals"
+    if feature.key is not Key.ACCOUNT:
+        yield error(f"{path}.key", f"expected account, for {why}")
+    if feature.aggregate not in (Aggregate.COUNT, Aggregate.SUM):
+        yield error(f"{path}.aggregate", f"expected count or sum, for {why}")
+    if feature.basis is not Basis.APPROVED:
+        yield error(f"{path}.basis", f"expected approved, for {why} of approved purchases")
+    if feature.where is not None:
+        yield error(f"{path}.where", f"expected nothing, for {why}, which keep no single events")
+    if feature.restores is not (feature.aggregate is Aggregate.SUM):
+        yield error(
+            f"{path}.on_reversal",
+            f"expected restore for a sum and keep for a count, for {why} so kept",
+        )
+
+
+def _reads_kind(condition: Condition) -> bool:
+    return any(
+        isinstance(operand, FactOperand) and operand.name == "kind"
+        for _, leaf in leaves(condition, "")
+        for operand in operands(leaf)
+    )
+
+
+def _rule_findings(rule: Rule, path: str, names: Names, now_us: int | None) -> Iterator[Finding]:
+    yield from _effect_findings(rule, path)
+    for field in ("name", "owner", "ticket"):
+        if _holds_digit_run(getattr(rule, field)):
+            yield error(f"{path}.{field}", "expected words, without a long number")
+    if now_us is not None and rule.expires_at and microseconds(rule.expires_at) <= now_us:
+        yield warning(f"{path}.expires_at", "expected a time to come; the rule has expired")
+    yield from _condition_findings(rule.when, f"{path}.when", names)
+
+
+def _effect_findings(rule: Rule, path: str) -> Iterator[Finding]:
+    then = rule.then
+    if rule.stage is Stage.RED and not isinstance(then, Decline):
+        yield error(f"{path}.then", "expected decline, which is all that a red rule does")
+    if rule.stage is Stage.GREEN and not isinstance(then, Allow):
+        yield error(f"{path}.then", "expected allow, which is all that a green rule does")
+    if rule.stage is Stage.AMBER and isinstance(then, Allow):
+        yield error(f"{path}.then", "expected decline, tag or review; an allow is a green rule")
+    if rule.stage is Stage.GREEN and rule.expires_at is None:
+        yield error(f"{path}.expires_at", "expected an end, for an allow must not be forgotten")
+    if rule.stage in (Stage.GREEN, Stage.WATCH) and rule.on_error is OnError.DECLINE:
+        yield error(f"{path}.on_error", "expected skip: a green or watch rule never declines")
+    if isinstance(then, Decline) and then.outcome not in RULE_OUTCOMES:
+        yield error(f"{path}.then.decline", f"expected {one_of(RULE_OUTCOMES)}")
+    if isinstance(then, Decline | Allow) and _holds_digit_run(then.reason):
+        yield error(f"{path}.then.reason", "expected words, without a long number")
+
+
+def _condition_findings(condition: Condition, path: str, names: Names) -> Iterator[Finding]:
+    if depth(condition) > DEPTH_MAX:
+        yield error(path, f"expected at most {DEPTH_MAX} levels; split the rule")
+    found = list(leaves(condition, path))
+    if not 1 <= len(found) <= LEAVES_MAX:
+        yield error(path, f"expected 1 to {LEAVES_MAX} comparisons; split the rule")
+    for at, leaf in found[:LEAVES_MAX]:
+        yield from leaf_findings(leaf, at, names)
+
+
+def _list_findings(named: NamedList, path: str, now_us: int | None) -> Iterator[Finding]:
+    for position, entry in enumerate(named.entries):
+        at = f"{path}.entries[{position}]"
+        if isinstance(entry.value, int) is not (named.field == "card_id"):
+            expected = "a whole number" if named.field == "card_id" else "a text in quotes"
+            yield error(f"{at}.value", f"expected {expected}, for the list holds {named.field}")
+        elif named.field == "medium" and not _MEDIUM.match(str(entry.value)):
+            yield error(
+                f"{at}.value",
+                "expected the hash of a medium, 32 small hex digits or more; never a card number",
+            )
+        if _holds_digit_run(entry.reason):
+            yield error(f"{at}.reason", "expected words, without a long number")
+        if entry.from_ and entry.until and entry.until <= entry.from_:
+            yield error(f"{at}.until", "expected a time after from")
+        elif now_us is not None and entry.until and microseconds(entry.until) <= now_us:
+            yield warning(f"{at}.until", "expected a time to come; the entry has expired")
+
+
+def _given_list_findings(ruleset: Ruleset, given: list[NamedList]) -> Iterator[Finding]:
+    declared = {named.name: named.field for named in ruleset.lists}
+    for position, named in enumerate(given):
+        if declared.get(named.name) != named.field:
+            yield error(
+                f"given_lists[{position}]",
+                "expected a list that the ruleset declares under that name for that fact",
+            )
+        yield from _list_findings(named, f"given_lists[{position}]", None)
+
+
+def _whole_findings(ruleset: Ruleset) -> Iterator[Finding]:
+    yield from _repeated("features", [feature.id for feature in ruleset.features], "id")
+    yield from _repeated("rules", [rule.id for rule in ruleset.rules], "id")
+    yield from _repeated("lists", [named.name for named in ruleset.lists], "name")
+    for key in Key:
+        of_key = [n for n, feature in enumerate(ruleset.features) if feature.key is key]
+        for position in of_key[FEATURES_PER_KEY_MAX:]:
+            yield error(
+                f"features[{position}].key",
+                f"expected at most {FEATURES_PER_KEY_MAX} features of one key",
+            )
+    yield from _unused(ruleset)
+    yield from _shadowed(ruleset.rules)
+
+
+def _repeated(table: str, words: list[str], field: str) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for position, word in enumerate(words):
+        if word in first:
+            yield error(
+                f"{table}[{position}].{field}",
+                f"expected a name of its own; {table}[{first[word]}] has the same",
+            )
+        first.setdefault(word, position)
+
+
+def _unused(ruleset: Ruleset) -> Iterator[Finding]:
+    conditions = [rule.when for rule in ruleset.rules]
+    conditions += [feature.where for feature in ruleset.features if feature.where is not None]
+    found = [leaf for condition in conditions for _, leaf in leaves(condition, "")]
+    features = {op.id for leaf in found for op in operands(leaf) if isinstance(op, FeatureOperand)}
+    lists = {leaf.list for leaf in found if isinstance(leaf, InList)}
+    for position, feature in enumerate(ruleset.features):
+        if feature.id not in features:
+            yield warning(f"features[{position}]", "expected a rule that uses it; none does")
+    for position, named in enumerate(ruleset.lists):
+        if named.name not in lists:
+            yield warning(f"lists[{position}]", "expected a rule that uses it; none does")
+
+
+def _shadowed(rules: tuple[Rule, ...]) -> Iterator[Finding]:
+    first: dict[bytes, int] = {}
+    for position, rule in enumerate(rules):
+        same = msgspec.json.encode([rule.stage, rule.scope, rule.when])
+        if same in first:
+            yield warning(
+                f"rules[{position}].when",
+                f"expected a condition of its own; rules[{first[same]}] fires in the same cases",
+            )
+        first.setdefault(same, position)
+
+
+def _holds_digit_run(text: str) -> bool:
+    return mask_digit_runs(text) != text

@@ -1,0 +1,106 @@
+"""What a decision may look at: the request, the account and its recent history.
+
+Facts come from the ledger in one load and are never fetched while deciding. History is
+kept as parallel columns, oldest first, so that a window is one bisection and a count is
+a subtraction; the columns always have the same length.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from protocols.message import Kind, Outcome, Segment
+
+HISTORY_EVENTS_MAX = 512
+"""The ledger hands over at most this many events of 24 hours; no rule may ask for more."""
+HISTORY_SECONDS_MAX = 86_400
+
+
+class History(msgspec.Struct, gc=False):
+    """Past authorizations of one account within 24 hours, oldest first, one column each.
+
+    `at_us` is epoch microseconds of the decision. `given_back[i]` tells that event i was
+    reversed. Reversal messages themselves are not events. A lane appends its own earlier
+    decisions of the same batch, so requests of one card in one batch see each other.
+    """
+
+    at_us: list[int]
+    card_id: list[int]
+    kind: list[Kind]
+    amount_minor: list[int]
+    outcome: list[Outcome]
+    given_back: list[bool]
+    segment: list[Segment]
+    mcc: list[str]
+    merchant: list[str]
+    terminal: list[str]
+
+    def append(
+        self,
+        *,
+        at_us: int,
+        card_id: int,
+        kind: Kind,
+        amount_minor: int,
+        outcome: Outcome,
+        segment: Segment,
+        mcc: str,
+        merchant: str,
+        terminal: str,
+    ) -> None:
+        """Add one event decided just now; it must not be older than the last one."""
+        self.at_us.append(at_us)
+        self.card_id.append(card_id)
+        self.kind.append(kind)
+        self.amount_minor.append(amount_minor)
+        self.outcome.append(outcome)
+        self.given_back.append(False)
+        self.segment.append(segment)
+        self.mcc.append(mcc)
+        self.merchant.append(merchant)
+        self.terminal.append(terminal)
+
+
+def empty_history() -> History:
+    return History([], [], [], [], [], [], [], [], [], [])
+
+
+class Totals(msgspec.Struct, gc=False):
+    """Running totals of one account for the current business month.
+
+    Counts are approved authorizations (a reversal does not give a count back); amounts are
+    approved minus reversed (a reversal does). Loads are not spending and are not in here.
+    """
+
+    month_count: int = 0
+    month_minor: int = 0
+
+
+class Facts(msgspec.Struct, gc=False):
+    """Everything a rule may read about one request. Amounts are minor units.
+
+    `local_second_of_day` and `weekday` (Monday is 1) are in the ruleset's time zone at
+    `now_us`; `day_start_us` is the start of the current service day. `medium` is the keyed
+    hash of the card number in hex: what a hotlist holds. Empty text is a missing fact.
+    """
+
+    now_us: int
+    day_start_us: int
+    local_second_of_day: int
+    weekday: int
+    kind: Kind
+    segment: Segment
+    amount_minor: int
+    mcc: str
+    merchant: str
+    terminal: str
+    acquirer: str
+    entry_mode: str
+    medium: str
+    card_id: int
+    card_status: str
+    tier: str
+    product: str
+    balance_minor: int
+    history: History
+    totals: Totals

@@ -1,0 +1,127 @@
+"""What is concluded: a rule is a condition, a stage on the ladder and an effect.
+
+Stages in order: red can't be overridden (law, lost or stolen), green is an expiring allow
+that spares a card from amber, amber is velocity and limits, watch is recorded and never
+decides.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from protocols.message import Kind, Outcome, Segment
+from risk.conditions import Condition, Name, Text
+
+RULES_MAX = 256
+"""Two hundred rules with trace fit into a millisecond; beyond this the budget is gone."""
+SCOPE_VALUES_MAX = 100
+
+RULE_OUTCOMES = frozenset(
+    {
+        Outcome.CARD_STOLEN,
+        Outcome.CARD_LOST,
+        Outcome.HOTLISTED,
+        Outcome.SUSPECTED_FRAUD,
+        Outcome.DO_NOT_HONOUR,
+        Outcome.AMOUNT_LIMIT,
+        Outcome.COUNT_LIMIT,
+        Outcome.BALANCE_CAP,
+    },
+)
+"""The declines a rule may give; the others tell what the switch or the ledger knows."""
+
+Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
+MerchantCategory = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}\Z")]
+
+
+class Stage(StrEnum):
+    RED = "red"
+    GREEN = "green"
+    AMBER = "amber"
+    WATCH = "watch"
+
+
+class OnError(StrEnum):
+    """What a rule that can't be evaluated does: decline (do not honour), or nothing."""
+
+    DECLINE = "decline"
+    SKIP = "skip"
+
+
+class Decline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="decline"):
+    outcome: Outcome
+    reason: Reason
+
+
+class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="allow"):
+    """Spare the request from amber declines; red has been passed already."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=120)] = ""
+
+
+class Tag(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="tag"):
+    """Mark the authorization; the decision stays."""
+
+    tag: Name
+
+
+class Review(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="review"):
+    """Put the authorization before a person afterwards; the decision stays."""
+
+    queue: Name
+
+
+Then = Decline | Allow | Tag | Review
+
+_Values = Annotated[tuple[Text, ...], msgspec.Meta(max_length=SCOPE_VALUES_MAX)]
+
+
+class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which requests the rule is about; an empty set means all of them."""
+
+    kinds: tuple[Kind, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    mccs: Annotated[tuple[MerchantCategory, ...], msgspec.Meta(max_length=SCOPE_VALUES_MAX)] = ()
+    tiers: _Values = ()
+    products: _Values = ()
+    merchants: _Values = ()
+    acquirers: _Values = ()
+
+
+SCOPE_FACTS = {
+    "kinds": "kind",
+    "segments": "segment",
+    "mccs": "mcc",
+    "tiers": "tier",
+    "products": "product",
+    "merchants": "merchant",
+    "acquirers": "acquirer",
+}
+"""Field of `Scope` → the fact it restricts."""
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One rule. From `expires_at` on it is no longer evaluated."""
+
+    id: Name
+    version: Annotated[int, msgspec.Meta(ge=1, le=999_999)]
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
+    stage: Stage
+    when: Condition
+    then: Then
+    scope: Scope = Scope()
+    on_error: OnError | None = None
+    owner: Annotated[str, msgspec.Meta(max_length=80)] = ""
+    ticket: Annotated[str, msgspec.Meta(max_length=80)] = ""
+    expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+    @property
+    def declines_on_error(self) -> bool:
+        """The default is by stage: red fails closed, the others are skipped."""
+        if self.on_error is None:
+            return self.stage is Stage.RED
+        return self.on_error is OnError.DECLINE

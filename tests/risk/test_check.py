@@ -1,0 +1,299 @@
+"""Findings: the place, what was expected, and never what was written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib import resources
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocols.card_number import mask_digit_runs
+from protocols.message import Kind
+from risk.assess import CompiledRuleset, Effect
+from risk.check import check, load_ruleset
+from risk.compile import compile_ruleset
+from risk.explain import explain
+from risk.facts import Facts
+from risk.findings import FINDINGS_MAX, RulesetError, Severity
+
+FEATURE = """
+[[features]]
+id = "attempts"
+key = "card"
+aggregate = "count"
+basis = "attempts"
+where = { fact = "kind", op = "eq", value = "purchase" }
+window = "5m"
+"""
+LIST = """
+[[lists]]
+name = "hotlist"
+field = "card_id"
+entries = [
+    { value = 1, reason = "lost", from = 2026-01-01T00:00:00Z, until = 2026-02-01T00:00:00Z },
+]
+"""
+RULE = """
+[[rules]]
+id = "burst"
+version = 1
+name = "Burst"
+stage = "amber"
+when = { all = [
+    { feature = "attempts", plus = 1, op = "gt", value = 6 },
+    { not = { fact = "card_id", op = "in_list", list = "hotlist" } },
+] }
+then = { decline = "count_limit", reason = "too many" }
+"""
+
+
+def text(settings_toml: str, body: str = FEATURE + LIST + RULE) -> str:
+    return settings_toml + body
+
+
+def test_the_text_that_the_faults_are_put_into_is_sound(settings_toml: str) -> None:
+    assert check(text(settings_toml)) == []
+
+
+LEAF = '{ feature = "attempts", plus = 1, op = "gt", value = 6 }'
+FIRST = "rules[0].when.all[0]"
+DEEP = "{ all = [{ any = [{ not = { all = [" + LEAF + "] } }] }] }"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "expected"),
+    [
+        # form
+        ("[[rules]]", "[[rulez]]", "rulez", "perhaps rules"),
+        ("[[rules]]", "[rules]", "rules", "tables under [[rules]]"),
+        ("version = 1", "version = 1.5", "rules[0].version", "a whole number from 1"),
+        ("version = 1", "version = true", "rules[0].version", "a whole number from 1"),
+        ("version = 1\n", "", "rules[0].version", "required"),
+        ("version = 1", "version = 1\nweight = 3", "rules[0].weight", "another key"),
+        ('id = "burst"', 'id = "Burst!"', "rules[0].id", "a name of small letters"),
+        ('stage = "amber"', 'stage = "orange"', "rules[0].stage", "amber, green, red, watch"),
+        ('key = "card"', 'key = "merchant"', "features[0].key", "account, card"),
+        ('aggregate = "count"', 'aggregate = "avg"', "features[0].aggregate", "one of count"),
+        ('window = "5m"', 'window = "25h"', "features[0].window", '"10s" to "24h"'),
+        ('window = "5m"', 'window = "9s"', "features[0].window", '"10s" to "24h"'),
+        ('window = "5m"', "window = 300", "features[0].window", '"10s" to "24h"'),
+        ('op = "gt"', 'op = "=~"', f"{FIRST}.op", "one of between, eq"),
+        ('op = "gt"', 'op = "matches"', f"{FIRST}.op", "one of between, eq"),
+        ("value = 6", "value = 6.0", f"{FIRST}.value", "a whole number"),
+        ("value = 6", "value = true", f"{FIRST}.value", "a whole number"),
+        ("value = 6", "limit = 6", f"{FIRST}.limit", "another key"),
+        ("value = 6", "value = [1, 2]", f"{FIRST}.value", "a whole number"),
+        ("plus = 1", "plus = [1, 2, 3]", f"{FIRST}.plus", "2 at most"),
+        (LEAF, "{ op = 'gt', value = 1 }", FIRST, "exactly one of fact and feature"),
+        (LEAF, "{ any = [] }", f"{FIRST}.any", "one or more conditions"),
+        (LEAF, DEEP, f"{FIRST}.all[0].any[0].not", "at most 4 levels"),
+        (LEAF, "3", FIRST, "{ fact"),
+        (', reason = "too many" }', " }", "rules[0].then.reason", "1 to 120 characters"),
+        ('decline = "count_limit"', 'decline = "approved"', "rules[0].then.decline", "count_limit"),
+        ('decline = "count_limit"', 'decline = "fault"', "rules[0].then.decline", "count_limit"),
+        ('"count_limit", reason', '"count_limit", tag', "rules[0].then", "one of { decline"),
+        ("from = 2026-01-01T00:00:00Z", "from = 2026-01-01", "lists[0].entries[0].from", "offset"),
+        ('field = "card_id"', 'field = "pan"', "lists[0].field", "medium"),
+        ('"Asia/Shanghai"', '"Asia/Shangai"', "settings.time_zone", "an IANA time zone"),
+        ('"Asia/Shanghai"', '"../../etc/passwd"', "settings.time_zone", "an IANA time zone"),
+        ('"00:00"', '"24:00"', "settings.service_day_start", "a local time"),
+        ('"156"', "156", "settings.currency", "ISO 4217"),
+        ("[settings]", "[settings", "", "valid TOML"),
+        # names
+        ('feature = "attempts"', 'feature = "attemps"', f"{FIRST}.feature", "perhaps attempts"),
+        ('plus = 1', 'plus = "amonut"', f"{FIRST}.plus", "perhaps"),
+        ('list = "hotlist"', 'list = "hotlst"', "rules[0].when.all[1].not.list", "perhaps hotlist"),
+        ('fact = "kind"', 'fact = "tier"', "features[0].where.fact", "one of amount, card_id"),
+        ('value = 6', 'value = { fact = "amout" }', f"{FIRST}.value.fact", "perhaps amount"),
+        (LEAF, '{ fact = "amuont", op = "gt", value = 1 }', f"{FIRST}.fact", "perhaps amount"),
+        # units and types
+        ("value = 6", 'value = "6"', f"{FIRST}.value", "a whole number, a count"),
+        ("value = 6", 'value = { fact = "amount" }', f"{FIRST}.value", "a count as on the left"),
+        ("plus = 1", 'plus = "amount"', f"{FIRST}.plus", "one unit"),
+        (LEAF, '{ fact = "tier", op = "gt", value = "a" }', f"{FIRST}.op", "is text"),
+        (LEAF, '{ fact = "mcc", op = "eq", value = 5411 }', f"{FIRST}.value", "a text in quotes"),
+        (LEAF, '{ fact = "mcc", op = "eq", value = "food" }', f"{FIRST}.value", "four digits"),
+        (LEAF, '{ fact = "card_id", op = "gt", value = 1 }', f"{FIRST}.op", "an identity"),
+        (LEAF, '{ fact = "amount", op = "starts_with", value = "1" }', f"{FIRST}.op", "comparison"),
+        (LEAF, '{ fact = "kind", op = "eq", value = "lode" }', f"{FIRST}.value", "perhaps load"),
+        (LEAF, '{ fact = "tier", op = "in_list", list = "hotlist" }', FIRST, "fact = card_id"),
+        ('value = "purchase"', 'value = "buy"', "features[0].where.value", "purchase"),
+        ("value = 1, reason", 'value = "x", reason', "lists[0].entries[0].value", "whole number"),
+        # reach
+        ("value = 6", "value = 513", f"{FIRST}.value", "from 1 to 513, so this never holds"),
+        ("value = 6", "value = -1", f"{FIRST}.value", "always holds"),
+        (LEAF, '{ fact = "weekday", op = "eq", value = 8 }', f"{FIRST}.value", "from 1 to 7"),
+        (
+            LEAF,
+            '{ fact = "local_time", op = "between", value = ["22:00", "02:00"] }',
+            f"{FIRST}.value",
+            "across midnight",
+        ),
+        # meaning
+        ('stage = "amber"', 'stage = "green"', "rules[0].then", "expected allow"),
+        ('then = { decline = "count_limit", reason = "too many" }', "then = { allow = true }",
+         "rules[0].then", "an allow is a green rule"),
+        ('aggregate = "count"', 'aggregate = "distinct"', "features[0].field", "to count"),
+        ('"count"', '"count"\nfield = "mcc"', "features[0].field", "nothing"),
+        ('basis = "attempts"', 'basis = "attempts"\ncodes = ["count_limit"]', "features[0].codes",
+         'basis = "declined"'),
+        ('window = "5m"', 'window = "calendar_month"', "features[0].key", "running totals"),
+        ('window = "5m"', 'window = "calendar_month"', "features[0].where", "no single events"),
+        ('id = "attempts"', 'id = "amount"', "features[0].id", "isn't the name of a fact"),
+        (RULE, RULE + RULE, "rules[1].id", "rules[0] has the same"),
+        (RULE, RULE + RULE.replace('"burst"', '"second"'), "rules[1].when", "same cases"),
+        ("until = 2026-02-01", "until = 2025-02-01", "lists[0].entries[0].until", "after from"),
+        (LEAF, '{ fact = "amount", op = "gt", value = 6 }', "features[0]", "none does"),
+        ('name = "Burst"', 'name = "Card 6200000000000000005"', "rules[0].name", "long number"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_named_with_its_place(
+    settings_toml: str, old: str, new: str, path: str, expected: str
+) -> None:
+    sound = text(settings_toml)
+    assert old in sound
+    found = check(sound.replace(old, new, 1))
+    assert [f for f in found if f.path == path and expected in f.sentence], found
+    if any(f.severity is Severity.ERROR for f in found):
+        with pytest.raises(RulesetError) as raised:
+            load_ruleset(sound.replace(old, new, 1))
+        assert raised.value.findings
+
+
+def test_several_faults_are_found_at_once(settings_toml: str) -> None:
+    faulty = text(settings_toml).replace("version = 1", "version = 0").replace('"5m"', '"5w"')
+    assert {f.path for f in check(faulty)} == {"rules[0].version", "features[0].window"}
+
+
+def test_expired_rules_and_entries_are_warned_of(settings_toml: str) -> None:
+    old = text(settings_toml) + "expires_at = 2026-01-15T00:00:00+08:00\n"
+    found = check(old, now_us=1_780_000_000_000_000)
+    assert {f.path for f in found} == {"rules[0].expires_at", "lists[0].entries[0].until"}
+    assert {f.severity for f in found} == {Severity.WARNING}
+    load_ruleset(old)
+
+
+def test_more_than_twelve_features_of_a_key(settings_toml: str) -> None:
+    many = "".join(FEATURE.replace('"attempts"\nkey', f'"f{n}"\nkey') for n in range(13))
+    found = check(text(settings_toml, many))
+    assert [f.path for f in found if f.severity is Severity.ERROR] == ["features[12].key"]
+
+
+def test_more_than_twenty_leaves(settings_toml: str) -> None:
+    many = "{ all = [" + ", ".join([LEAF] * 21) + "] }"
+    found = check(text(settings_toml).replace(LEAF, many, 1))
+    assert ("rules[0].when", "expected 1 to 20 comparisons; split the rule") in {
+        (f.path, f.sentence) for f in found
+    }
+
+
+def test_a_calendar_day_where_clocks_change_is_warned_of(settings_toml: str) -> None:
+    london = settings_toml.replace("Asia/Shanghai", "Europe/London")
+    day = text(london).replace('"5m"', '"calendar_day"')
+    assert [(f.path, f.severity) for f in check(day)] == [("settings.time_zone", Severity.WARNING)]
+
+
+def test_a_card_number_in_a_hotlist_is_refused_and_not_repeated(settings_toml: str) -> None:
+    pan = "6200000000000000005"
+    body = (
+        (FEATURE + LIST + RULE)
+        .replace('"card_id"', '"medium"')
+        .replace("value = 1,", f'value = "{pan}",')
+    )
+    found = check(text(settings_toml, body), f"rules-{pan}.toml")
+    assert "lists[0].entries[0].value" in {f.path for f in found}
+    with pytest.raises(RulesetError) as raised:
+        load_ruleset(text(settings_toml, body), f"rules-{pan}.toml")
+    for said in (*map(str, found), str(raised.value)):
+        assert pan not in said
+
+
+SHIPPED = resources.files("risk").joinpath("first_ruleset.toml").read_text(encoding="utf-8")
+LONG_RUN = re.compile(r"\d(?:[ -]?\d){12,}")
+WORDS = st.sampled_from(
+    ["settings", "features", "rules", "lists", "id", "when", "all", "any", "not", "op", "fact",
+     "feature", "value", "list", "plus", "then", "decline", "window", "where", "entries", "stage",
+     "6200000000000000005"]
+)  # fmt: skip
+SCALARS = st.one_of(
+    st.integers(-(10**20), 10**20).map(str),
+    st.booleans().map(lambda b: str(b).lower()),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.sampled_from(['"amount"', '"eq"', '"5m"', '"6200000000000000005"', '""', "2026-01-01"]),
+)
+VALUES: st.SearchStrategy[str] = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]"),
+        st.dictionaries(WORDS, inner, max_size=4).map(
+            lambda table: "{ " + ", ".join(f"{k} = {v}" for k, v in table.items()) + " }"
+        ),
+    ),
+    max_leaves=10,
+)
+GARBAGE = st.one_of(
+    st.text(max_size=200),
+    st.dictionaries(WORDS, VALUES, max_size=4).map(
+        lambda table: "\n".join(f"{k} = {v}" for k, v in table.items())
+    ),
+    st.tuples(WORDS, st.dictionaries(WORDS, VALUES, max_size=6)).map(
+        lambda pair: f"[[{pair[0]}]]\n" + "\n".join(f"{k} = {v}" for k, v in pair[1].items())
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(GARBAGE)
+def test_garbage_never_raises_anything_else(garbage: str) -> None:
+    _check_or_refuse(garbage)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_broken_ruleset_never_raises_anything_else(
+    make_facts: Callable[..., Facts], data: st.DataObject
+) -> None:
+    """The shipped text with one piece replaced by a word or value from elsewhere.
+
+    What still loads decides without a failed rule, and its sentence stays clean.
+    """
+    tokens = re.findall(r'"[^"]*"|[A-Za-z_0-9]+|\s+|.', SHIPPED.split("# ---- amber: limits")[0])
+    at = data.draw(st.integers(0, len(tokens) - 1))
+    tokens[at] = data.draw(st.one_of(st.sampled_from(tokens), VALUES, st.just("")))
+    compiled = _check_or_refuse("".join(tokens))
+    if compiled is None:
+        return
+    taps = [{"ago_s": 40 - n, "terminal": f"T{n}", "amount_minor": 60_000} for n in range(12)]
+    for changed in ({}, {"tier": ""}, {"card_id": 2, "kind": Kind.LOAD}, {"amount_minor": 10**9}):
+        found = compiled.assess(make_facts(*taps, **changed))
+        assert Effect.FAILED not in {result.effect for result in found.results}
+        assert not LONG_RUN.search(explain(found, "6200000000000000005"))
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["a = " + "[" * 5000, "a = " + "9" * 5000, "\ud800", "x" * (4 * 1024 * 1024 + 1),
+     "[[rules]]\n" * 300, "a." * 5000 + "b = 1", "[[" + "6" * 19 + "]]\n[" + "6" * 19 + "]"],
+)  # fmt: skip
+def test_hostile_texts(hostile: str) -> None:
+    found = check(hostile)
+    assert 1 <= len(found) <= FINDINGS_MAX
+    _check_or_refuse(hostile)
+
+
+def _check_or_refuse(written: str) -> CompiledRuleset | None:
+    found: list[Any] = check(written, now_us=0)
+    for finding in found:
+        said = str(finding)
+        assert not LONG_RUN.search(said)
+        assert mask_digit_runs(said) == said
+    if any(finding.severity is Severity.ERROR for finding in found):
+        with pytest.raises(RulesetError) as raised:
+            load_ruleset(written)
+        assert not LONG_RUN.search(str(raised.value))
+        return None
+    return compile_ruleset(load_ruleset(written))

@@ -1,0 +1,85 @@
+"""The hash names the meaning: spelling doesn't change it, a changed limit does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from risk.check import first_ruleset, load_ruleset
+from risk.ruleset import Ruleset, canonical_bytes, ruleset_from_bytes, ruleset_hash
+
+FEATURE = """
+    [[features]]
+    id = "attempts"
+    key = "card"
+    aggregate = "count"
+    basis = "attempts"
+    window = "5m"
+"""
+RULE = """
+    [[rules]]
+    id = "burst"
+    version = 1
+    name = "Burst"
+    stage = "amber"
+    when = { feature = "attempts", plus = 1, op = "gt", value = 6 }
+    then = { decline = "count_limit", reason = "too many" }
+"""
+SAME_FEATURE = """
+    [[features]]
+    window = "300s"          # five minutes
+    basis = "attempts"
+    on_reversal = "keep"
+    id = 'attempts'
+    aggregate = "count"
+    key = "card"
+    codes = []
+"""
+SAME_RULE = """
+    [[rules]]
+    then = { reason = "too many", decline = "count_limit" }
+    scope = { kinds = [] }
+    stage = "amber"
+    when = { value = 6, op = "gt", plus = [1], feature = "attempts" }
+    name = "Burst"
+    version = 1
+    id = "burst"
+"""
+
+
+def test_order_of_keys_spelling_and_defaults_do_not_change_the_hash(
+    load: Callable[[str], Ruleset],
+) -> None:
+    assert ruleset_hash(load(FEATURE + RULE)) == ruleset_hash(load(SAME_RULE + SAME_FEATURE))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("value = 6", "value = 7"),
+        ('op = "gt"', 'op = "ge"'),
+        ('window = "5m"', 'window = "6m"'),
+        ("version = 1", "version = 2"),
+        ('basis = "attempts"', 'basis = "approved"'),
+    ],
+)
+def test_a_change_of_meaning_changes_the_hash(
+    load: Callable[[str], Ruleset], old: str, new: str
+) -> None:
+    body = FEATURE + RULE
+    assert old in body
+    assert ruleset_hash(load(body)) != ruleset_hash(load(body.replace(old, new)))
+
+
+def test_the_settings_are_part_of_the_hash(settings_toml: str) -> None:
+    later = settings_toml.replace("00:00", "04:00")
+    assert ruleset_hash(load_ruleset(settings_toml)) != ruleset_hash(load_ruleset(later))
+
+
+def test_canonical_bytes_come_back_as_the_same_ruleset() -> None:
+    ruleset = first_ruleset()
+    again = ruleset_from_bytes(canonical_bytes(ruleset))
+    assert again == ruleset
+    assert ruleset_hash(again) == ruleset_hash(ruleset)
+    assert len(ruleset_hash(ruleset)) == 64
