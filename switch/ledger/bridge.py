@@ -1,0 +1,145 @@
+"""The only module that knows asyncio and trio: starts a backend, and carries asyncpg over it.
+
+asyncpg needs an asyncio loop. On the asyncio backend it is called directly; on trio the
+loop is a guest of trio-asyncio and each call crosses once, which costs 0.3-0.4 ms and is
+why the ledger is reached in few, large calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal, TypeVar, get_args
+from urllib.parse import parse_qsl, urlsplit
+
+import anyio
+import asyncpg
+import sniffio
+
+from protocols.card_number import mask_digit_runs
+
+Backend = Literal["asyncio", "trio"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
+T = TypeVar("T")
+
+CONNECTION_LOST = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.AdminShutdownError,
+    asyncpg.exceptions.CrashShutdownError,
+    asyncpg.exceptions.CannotConnectNowError,
+    asyncpg.exceptions.TooManyConnectionsError,
+    asyncpg.InternalClientError,
+)
+"""What asyncpg raises when the server is away, on connecting or in the middle of a call."""
+
+
+def run(backend: Backend, main: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """Run `main` to its end on the backend, with a loop for asyncpg under it."""
+    # Named, because importing trio-asyncio replaces the loop policy of the whole process,
+    # and its loops outside trio cost two to three times as much for each callback.
+    options = {"loop_factory": asyncio.SelectorEventLoop} if backend == "asyncio" else {}
+    return anyio.run(with_ledger_loop, main, *args, backend=backend, backend_options=options)
+
+
+async def with_ledger_loop(main: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """Await `main(*args)`; on trio, inside an asyncio loop that is trio's guest."""
+    if sniffio.current_async_library() == "asyncio":
+        return await main(*args)
+    import trio_asyncio
+
+    async with trio_asyncio.open_loop():
+        return await main(*args)
+
+
+async def call(function: Callable[..., Awaitable[T]], *args: Any, **keywords: Any) -> T:
+    """Await one coroutine function of asyncpg, from whichever backend is running."""
+    if sniffio.current_async_library() == "asyncio":
+        return await function(*args, **keywords)
+    import trio_asyncio
+
+    crossed: T = await trio_asyncio.aio_as_trio(function)(*args, **keywords)
+    return crossed
+
+
+CONNECTION_REFUSED = (
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidPasswordError,
+    asyncpg.exceptions.ClientConfigurationError,
+    ValueError,
+)
+"""What asyncpg raises for an address, a database or a role that is not right."""
+
+
+def without_secrets(url: str) -> str:
+    """The address of a database for people: no password, no user."""
+    parts = urlsplit(url)
+    place = parts.hostname or dict(parse_qsl(parts.query)).get("host", "local socket")
+    port = f":{parts.port}" if parts.hostname and parts.port else ""
+    return f"{place}{port}{parts.path}"
+
+
+def reason_without_secrets(error: BaseException) -> str:
+    """Why a connection failed, in the words of the system and never the address's."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, asyncpg.PostgresError):
+        return mask_digit_runs(str(error))
+    return type(error).__name__
+
+
+class Prepared:
+    """A prepared statement of one connection."""
+
+    def __init__(self, statement: asyncpg.prepared_stmt.PreparedStatement[Any]) -> None:
+        self._statement = statement
+
+    async def fetch(self, *args: object) -> Sequence[asyncpg.Record]:
+        return await call(self._statement.fetch, *args)
+
+
+class Connection:
+    """One asyncpg connection, usable from both backends; one call at a time."""
+
+    def __init__(self, raw: asyncpg.Connection[Any]) -> None:
+        self._raw = raw
+
+    async def fetch(self, query: str, *args: object) -> Sequence[asyncpg.Record]:
+        return await call(self._raw.fetch, query, *args)
+
+    async def fetchrow(self, query: str, *args: object) -> asyncpg.Record | None:
+        return await call(self._raw.fetchrow, query, *args)
+
+    async def fetchval(self, query: str, *args: object) -> Any:
+        return await call(self._raw.fetchval, query, *args)
+
+    async def execute(self, script: str, *args: object) -> str:
+        """Run one statement with arguments, or a script of many without; one transaction."""
+        return await call(self._raw.execute, script, *args)
+
+    async def prepare(self, query: str) -> Prepared:
+        return Prepared(await call(self._raw.prepare, query))
+
+    async def close(self) -> None:
+        await call(self._raw.close, timeout=5)
+
+    def terminate(self) -> None:
+        """Drop the connection at once, without a word to the server."""
+        self._raw.terminate()
+
+    @property
+    def closed(self) -> bool:
+        return self._raw.is_closed()
+
+
+async def connect(
+    url: str, *, timeout_seconds: float = 10, settings: dict[str, str] | None = None
+) -> Connection:
+    """Open one connection. Raises one of CONNECTION_LOST or TimeoutError when that fails."""
+    raw = await call(asyncpg.connect, url, timeout=timeout_seconds, server_settings=settings)
+    return Connection(raw)

@@ -1,0 +1,170 @@
+-- Posts one batch of decisions of one shard, all in this one transaction: the messages,
+-- the transfers, the balances they move and the acquirers' positions.
+--
+-- p_lock_*: each account of the batch once, with the version its decisions were made on.
+-- Rows (parallel arrays, one element a decision): see ledger.authorization; account 0 is an
+-- unknown card. p_remaining_us is what was left of the request's budget when this call was
+-- sent; p_spent_* is what the row adds to the purse's month totals.
+-- Transfers (parallel arrays): p_transfer_row is the 1-based row each belongs to.
+--
+-- A row comes back per decision, in order: 'posted'; 'expired' (its budget passed before
+-- the locks were held; nothing written); 'conflict' (the account changed since it was
+-- loaded, is not among the locked, or has a row that expired; load and decide again).
+-- A posting that breaks an invariant raises, and nothing of the batch is written.
+create or replace function ledger.post_batch(
+    p_shard smallint, p_slot smallint, p_business_date date,
+    p_lock_account_ids bigint[], p_lock_versions bigint[],
+    p_account_ids bigint[], p_card_ids bigint[], p_at_us bigint[], p_remaining_us bigint[],
+    p_keys bytea[], p_payload_hashes bytea[], p_message_classes text[], p_kinds text[],
+    p_segments text[], p_links text[], p_acquirers text[], p_terminals text[],
+    p_merchants text[], p_mccs text[], p_entry_modes text[], p_stans text[],
+    p_local_ats text[], p_rrns text[], p_auth_codes text[], p_currencies text[],
+    p_amounts_minor bigint[], p_approved_minor bigint[], p_purses smallint[], p_outcomes text[],
+    p_original_ids bigint[], p_rulesets text[], p_rule_results bytea[], p_explanations text[],
+    p_spent_counts integer[], p_spent_minor bigint[],
+    p_transfer_row integer[], p_transfer_debit bigint[], p_transfer_credit bigint[],
+    p_transfer_minor bigint[], p_transfer_kind text[]
+) returns table (verdict text, authorization_id bigint, posted_at_us bigint)
+language plpgsql as $$
+declare
+    sent_at_us    bigint := (extract(epoch from statement_timestamp()) * 1000000)::bigint;
+    now_us        bigint;
+    fresh         bigint[];
+    late          bigint[];
+    verdicts      text[];
+    ids           bigint[];
+    purses_due    integer;
+    purses_moved  integer;
+begin
+    -- Locks in account order, so that two batches wait for each other but never in a ring.
+    -- Each row is locked once and looked up by position: a join here would, with nothing but
+    -- nested loops to choose from, lock every row again for every row.
+    with locked as materialized (
+        select a.account_id, a.version from ledger.account a
+        where a.shard = p_shard and a.account_id = any (p_lock_account_ids)
+        order by a.account_id
+        for update
+    )
+    select coalesce(array_agg(l.account_id), '{}') into fresh
+    from locked l
+    where l.version = p_lock_versions[array_position(p_lock_account_ids, l.account_id)];
+
+    now_us := (extract(epoch from clock_timestamp()) * 1000000)::bigint;
+    select coalesce(array_agg(r.account_id), '{}') into late
+    from unnest(p_account_ids, p_remaining_us) as r (account_id, remaining_us)
+    where r.remaining_us <= now_us - sent_at_us and r.account_id <> 0;
+
+    select array_agg(case
+               when r.remaining_us <= now_us - sent_at_us then 'expired'
+               when r.account_id <> 0
+                    and (r.account_id <> all (fresh) or r.account_id = any (late)) then 'conflict'
+               else 'posted' end order by r.n),
+           array_agg(nextval('ledger.entry_id') order by r.n)
+    into verdicts, ids
+    from unnest(p_account_ids, p_remaining_us) with ordinality as r (account_id, remaining_us, n);
+
+    insert into ledger.authorization
+    select p_business_date, p_shard, ids[r.n], r.account_id, r.card_id, r.at_us, now_us,
+           sent_at_us + r.remaining_us, r.key, r.payload_hash, r.message_class, r.kind, r.segment,
+           r.link, r.acquirer, r.terminal, r.merchant, r.mcc, r.entry_mode, r.stan, r.local_at,
+           r.rrn, r.auth_code, r.currency, r.amount_minor, r.approved_minor, r.purse, r.outcome,
+           r.original_id, r.ruleset, r.rule_results, r.explanation
+    from unnest(p_account_ids, p_card_ids, p_at_us, p_remaining_us, p_keys, p_payload_hashes,
+                p_message_classes, p_kinds, p_segments, p_links, p_acquirers, p_terminals,
+                p_merchants, p_mccs, p_entry_modes, p_stans, p_local_ats, p_rrns, p_auth_codes,
+                p_currencies, p_amounts_minor, p_approved_minor, p_purses, p_outcomes,
+                p_original_ids, p_rulesets, p_rule_results, p_explanations)
+         with ordinality as r (account_id, card_id, at_us, remaining_us, key, payload_hash,
+                message_class, kind, segment, link, acquirer, terminal, merchant, mcc, entry_mode,
+                stan, local_at, rrn, auth_code, currency, amount_minor, approved_minor, purse,
+                outcome, original_id, ruleset, rule_results, explanation, n)
+    where verdicts[r.n] = 'posted';
+
+    -- What a decision moves must be what it approved, to the cent: a decline approves 0.
+    if exists (
+        select 1
+        from (select r.n, r.minor as approved, 0::bigint as moved
+              from unnest(p_approved_minor) with ordinality as r (minor, n)
+              union all
+              select t.n, 0, t.minor from unnest(p_transfer_row, p_transfer_minor) as t (n, minor)) m
+        group by m.n
+        having sum(m.approved) <> sum(m.moved)
+    ) then
+        raise exception 'a posting moves another amount than it approved; nothing of the batch was written'
+            using errcode = 'check_violation';
+    end if;
+
+    if cardinality(p_transfer_row) > 0 or 1 = any (p_spent_counts) then
+        insert into ledger.transfer
+        select p_business_date, p_shard, nextval('ledger.entry_id'), ids[t.n], t.debit, t.credit,
+               t.minor, p_currencies[t.n], t.kind
+        from unnest(p_transfer_row, p_transfer_debit, p_transfer_credit, p_transfer_minor, p_transfer_kind)
+             as t (n, debit, credit, minor, kind)
+        where verdicts[t.n] = 'posted';
+
+        with moved as (
+            select t.debit as book, -t.minor as delta, 0 as spent_count, 0::bigint as spent_minor
+            from unnest(p_transfer_row, p_transfer_debit, p_transfer_minor) as t (n, debit, minor)
+            where verdicts[t.n] = 'posted' and t.debit >= 16000000
+            union all
+            select t.credit, t.minor, 0, 0
+            from unnest(p_transfer_row, p_transfer_credit, p_transfer_minor) as t (n, credit, minor)
+            where verdicts[t.n] = 'posted' and t.credit >= 16000000
+            union all
+            select r.account_id * 16 + r.purse, 0, r.spent_count, r.spent_minor
+            from unnest(p_account_ids, p_purses, p_spent_counts, p_spent_minor)
+                 with ordinality as r (account_id, purse, spent_count, spent_minor, n)
+            where verdicts[r.n] = 'posted' and (r.spent_count <> 0 or r.spent_minor <> 0)
+        ), due as (
+            select m.book / 16 as account_id, (m.book % 16)::smallint as purse, sum(m.delta) as delta,
+                   sum(m.spent_count)::integer as spent_count, sum(m.spent_minor)::bigint as spent_minor
+            from moved m group by m.book
+        ), written as (
+            update ledger.purse u
+            set balance_minor = u.balance_minor + d.delta,
+                -- A batch of the last day may come after the new month's first: its spending
+                -- belongs to a month whose totals nobody reads any more.
+                month = greatest(u.month, b.month),
+                month_count = case when u.month < b.month then d.spent_count
+                                   when u.month = b.month then u.month_count + d.spent_count
+                                   else u.month_count end,
+                month_minor = case when u.month < b.month then d.spent_minor
+                                   when u.month = b.month then u.month_minor + d.spent_minor
+                                   else u.month_minor end
+            from due d, (select date_trunc('month', p_business_date)::date as month) b
+            where u.shard = p_shard and u.account_id = d.account_id and u.purse = d.purse
+            returning 1
+        )
+        select (select count(*) from due), (select count(*) from written) into purses_due, purses_moved;
+        if purses_due <> purses_moved then
+            raise exception 'a posting names a purse that does not exist in shard %; nothing of the batch was written', p_shard
+                using errcode = 'foreign_key_violation';
+        end if;
+
+        insert into ledger.position as p
+        select p_shard, p_business_date, b.book, p_slot, sum(b.debit), sum(b.credit), count(*)
+        from (
+            select t.debit as book, t.minor as debit, 0::bigint as credit
+            from unnest(p_transfer_row, p_transfer_debit, p_transfer_minor) as t (n, debit, minor)
+            where verdicts[t.n] = 'posted' and t.debit < 16000000
+            union all
+            select t.credit, 0, t.minor
+            from unnest(p_transfer_row, p_transfer_credit, p_transfer_minor) as t (n, credit, minor)
+            where verdicts[t.n] = 'posted' and t.credit < 16000000
+        ) b
+        group by b.book
+        order by b.book
+        on conflict (shard, business_date, settlement_account_id, slot) do update
+        set debit_minor = p.debit_minor + excluded.debit_minor,
+            credit_minor = p.credit_minor + excluded.credit_minor,
+            transfer_count = p.transfer_count + excluded.transfer_count;
+    end if;
+
+    update ledger.account a set version = a.version + 1
+    where a.shard = p_shard and a.account_id in (
+        select r.account_id from unnest(p_account_ids) with ordinality as r (account_id, n)
+        where verdicts[r.n] = 'posted' and r.account_id <> 0);
+
+    return query
+    select v.verdict, ids[v.n], now_us from unnest(verdicts) with ordinality as v (verdict, n) order by v.n;
+end $$;

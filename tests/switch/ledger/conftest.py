@@ -1,0 +1,179 @@
+"""A ledger in use: cards, partitions, the operator's accounts, and postings row by row."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from protocols.card_number import numbered_card
+from switch.ledger import bridge, cards, migrate, partitions, sql
+from switch.ledger.cards import IssuedCard
+
+DAY = date(2026, 3, 31)
+"""The last day of a month, so that a month ends within the partitions made."""
+SHARDS = 4
+KEY = b"a key of thirty-two bytes, tests"
+NOON_US = 1_774_929_600_000_000
+_POST_BATCH = sql.queries("lane.sql")["post_batch"]
+_COLUMNS = [
+    "at_us", "remaining_us", "key", "payload_hash", "message_class", "kind", "segment", "link",
+    "acquirer", "terminal", "merchant", "mcc", "entry_mode", "stan", "local_at", "rrn",
+    "auth_code", "currency", "amount_minor", "approved_minor", "purse", "outcome", "original_id",
+    "ruleset", "rule_results", "explanation", "spent_count", "spent_minor",
+]  # fmt: skip
+_numbers = itertools.count(1)
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """One decision, in the columns of post_batch; `transfers` are (debit, credit, minor)."""
+
+    card: IssuedCard | None
+    kind: str = "purchase"
+    amount_minor: int = 0
+    approved_minor: int = 0
+    purse: int = 2
+    outcome: str = "approved"
+    original_id: int = 0
+    spent_count: int = 0
+    spent_minor: int = 0
+    transfers: Sequence[tuple[int, int, int]] = ()
+    key: bytes = msgspec.field(default_factory=lambda: secrets.token_bytes(16))
+    at_us: int = msgspec.field(default_factory=lambda: NOON_US + next(_numbers))
+    remaining_us: int = 60_000_000
+    ruleset: str = "3fa9"
+    merchant: str = "M1"
+    explanation: str = "because"
+
+
+class Books:
+    """A ledger opened for tests: what the tests of the ledger's rooms say about it."""
+
+    day, shards, key = DAY, SHARDS, KEY
+
+    def __init__(self, connection: bridge.Connection, accounts: Mapping[Any, int]) -> None:
+        self.connection = connection
+        self.trust = accounts["BANK", "trust"]
+        self.acquirer = accounts["ACQ", "metro"]
+
+    async def issue(self, count: int = 1, *, shard: int = 1, **terms: Any) -> list[IssuedCard]:
+        """That many new cards, all of one shard."""
+        issued: list[IssuedCard] = []
+        while len(issued) < count:
+            new = [cards.NewCard(numbered_card("621299", next(_numbers)), **terms)]
+            made = await cards.issue(
+                self.connection, new, shards=SHARDS, key=KEY, overdraft_minor=0
+            )
+            issued += [card for card in made if card.shard == shard]
+        return issued
+
+    def load(self, card: IssuedCard, minor: int, **more: Any) -> Row:
+        moved = (self.trust, book(card), minor)
+        return Row(
+            card=card, kind="load", amount_minor=minor, approved_minor=minor,
+            transfers=[moved], **more,
+        )  # fmt: skip
+
+    def purchase(self, card: IssuedCard, minor: int, **more: Any) -> Row:
+        moved = [(book(card), self.acquirer, minor)] if minor else []
+        return Row(
+            card=card, amount_minor=minor, approved_minor=minor, spent_count=1, spent_minor=minor,
+            transfers=moved, **more,
+        )  # fmt: skip
+
+    def reversal(self, card: IssuedCard, original_id: int, minor: int, **more: Any) -> Row:
+        """The reversal of a purchase of the same month."""
+        more = {"spent_minor": -minor} | more
+        return Row(
+            card=card, kind="reversal", amount_minor=minor, approved_minor=minor,
+            original_id=original_id, transfers=[(self.acquirer, book(card), minor)], **more,
+        )  # fmt: skip
+
+    def decline(self, card: IssuedCard | None, minor: int, **more: Any) -> Row:
+        return Row(card=card, amount_minor=minor, outcome="insufficient_funds", **more)
+
+    async def versions(self, *rows: Row) -> dict[int, int]:
+        found = await self.connection.fetch("select account_id, version from ledger.account")
+        known = {record["account_id"]: record["version"] for record in found}
+        return {row.card.account_id: known[row.card.account_id] for row in rows if row.card}
+
+    async def post(
+        self,
+        *rows: Row,
+        versions: Mapping[int, int] | None = None,
+        day: date = DAY,
+        slot: int = 0,
+        shard: int | None = None,
+        connection: bridge.Connection | None = None,
+    ) -> list[Any]:
+        """Post one batch; its records (verdict, authorization_id, posted_at_us) in order."""
+        if versions is None:
+            versions = await self.versions(*rows)
+        if shard is None:
+            shard = next((row.card.shard for row in rows if row.card), 1)
+        moved = [(n, *transfer) for n, row in enumerate(rows, 1) for transfer in row.transfers]
+        constant = {
+            "payload_hash": b"h", "message_class": "0200", "segment": "retail", "link": "retail-1",
+            "acquirer": "metro", "terminal": "T1", "mcc": "5411", "entry_mode": "071",
+            "stan": "000001", "local_at": "0331120000", "rrn": "r", "auth_code": "A",
+            "currency": "156", "rule_results": b"",
+        }  # fmt: skip
+        records = await (connection or self.connection).fetch(
+            _POST_BATCH, shard, slot, day, list(versions), list(versions.values()),
+            [row.card.account_id if row.card else 0 for row in rows],
+            [row.card.card_id if row.card else 0 for row in rows],
+            *(
+                [constant.get(name, getattr(row, name, None)) for row in rows]
+                for name in _COLUMNS
+            ),
+            *([move[position] for move in moved] for position in range(4)),
+            [rows[move[0] - 1].kind if move[0] <= len(rows) else "load" for move in moved],
+        )  # fmt: skip
+        return list(records)
+
+    async def posted(self, *rows: Row, **how: Any) -> list[int]:
+        """Post rows that must all be taken; their authorization ids."""
+        records = await self.post(*rows, **how)
+        assert [record["verdict"] for record in records] == ["posted"] * len(rows)
+        return [record["authorization_id"] for record in records]
+
+    async def purse(self, card: IssuedCard, purse: int = 2) -> Any:
+        return await self.connection.fetchrow(
+            "select * from ledger.purse where shard = $1 and account_id = $2 and purse = $3",
+            card.shard, card.account_id, purse,
+        )  # fmt: skip
+
+    async def count(self, table: str) -> int:
+        found: int = await self.connection.fetchval(f"select count(*) from ledger.{table}")
+        return found
+
+
+def book(card: IssuedCard, purse: int = 2) -> int:
+    """The account id of a purse in transfers."""
+    return card.account_id * 16 + purse
+
+
+@pytest.fixture
+async def books(connection: bridge.Connection) -> Books:
+    """A fresh ledger with partitions from the day before DAY to two days after."""
+    await migrate.initialise(
+        connection,
+        shards=SHARDS,
+        time_zone="Asia/Shanghai",
+        cut_off="00:00",
+        currency="156",
+        card_key_fingerprint=cards.card_key_fingerprint(KEY),
+        acquirers=["metro"],
+    )
+    await partitions.make_ahead(connection, DAY, 2, 1)
+    return Books(connection, await migrate.settlement_accounts(connection))
+
+
+@pytest.fixture
+def tomorrow() -> date:
+    return DAY + timedelta(days=1)

@@ -1,0 +1,273 @@
+"""post_batch writes a whole batch or nothing, and only what is still true."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from switch.ledger import bridge
+from switch.ledger.audit import audit
+
+
+async def test_an_approval_moves_money_position_totals_and_version(books: Any) -> None:
+    (card,) = await books.issue()
+    await books.posted(books.load(card, 1000))
+    await books.posted(books.purchase(card, 300), books.purchase(card, 200))
+    purse = await books.purse(card)
+    assert (purse["balance_minor"], purse["month_count"], purse["month_minor"]) == (500, 2, 500)
+    assert purse["month"] == books.day.replace(day=1)
+    assert await books.versions(books.load(card, 1)) == {card.account_id: 2}
+    positions = await books.connection.fetch(
+        "select settlement_account_id, debit_minor, credit_minor, transfer_count"
+        " from ledger.position order by 1"
+    )
+    assert {tuple(row) for row in positions} == {
+        (books.trust, 1000, 0, 1),
+        (books.acquirer, 0, 500, 2),
+    }
+
+
+async def test_rows_come_back_in_order_with_their_ids(books: Any) -> None:
+    first, second = await books.issue(2)
+    ids = await books.posted(books.load(second, 5), books.decline(None, 9), books.load(first, 7))
+    rows = await books.connection.fetch(
+        "select authorization_id, account_id, outcome from ledger.authorization order by 1"
+    )
+    assert [tuple(row) for row in rows] == [
+        (ids[0], second.account_id, "approved"),
+        (ids[1], 0, "insufficient_funds"),
+        (ids[2], first.account_id, "approved"),
+    ]
+
+
+async def test_a_stale_version_conflicts_and_the_others_are_written(books: Any) -> None:
+    stale, fresh = await books.issue(2)
+    rows = books.load(stale, 100), books.load(fresh, 100)
+    versions = await books.versions(*rows) | {stale.account_id: 7}
+    records = await books.post(*rows, versions=versions)
+    assert [record["verdict"] for record in records] == ["conflict", "posted"]
+    assert (await books.purse(stale))["balance_minor"] == 0
+    assert (await books.purse(fresh))["balance_minor"] == 100
+    assert await books.count("authorization") == await books.count("transfer") == 1
+
+
+async def test_an_account_that_was_not_locked_conflicts(books: Any) -> None:
+    (card,) = await books.issue()
+    (record,) = await books.post(books.load(card, 100), versions={})
+    assert record["verdict"] == "conflict"
+    assert await books.count("authorization") == 0
+
+
+async def test_an_account_of_another_shard_conflicts(books: Any) -> None:
+    (card,) = await books.issue(shard=2)
+    (record,) = await books.post(books.load(card, 100), shard=1)
+    assert record["verdict"] == "conflict"
+
+
+async def test_a_spent_budget_expires_and_takes_its_account_with_it(books: Any) -> None:
+    late, other = await books.issue(2)
+    records = await books.post(
+        books.load(late, 1), books.load(late, 2, remaining_us=0), books.load(other, 3)
+    )
+    assert [record["verdict"] for record in records] == ["conflict", "expired", "posted"]
+    assert (await books.purse(late))["balance_minor"] == 0
+    assert await books.count("transfer") == 1
+
+
+async def test_what_is_posted_is_within_its_deadline(books: Any) -> None:
+    (card,) = await books.issue()
+    await books.posted(books.load(card, 1, remaining_us=30_000_000))
+    posted_at_us, deadline_at_us = await books.connection.fetchrow(
+        "select posted_at_us, deadline_at_us from ledger.authorization"
+    )
+    assert 0 <= deadline_at_us - posted_at_us <= 30_000_000
+
+
+async def test_a_purse_below_its_floor_raises_and_nothing_is_written(books: Any) -> None:
+    poor, rich = await books.issue(2)
+    await books.posted(books.load(rich, 100))
+    with pytest.raises(asyncpg.CheckViolationError):
+        await books.post(books.purchase(rich, 10), books.purchase(poor, 1))
+    assert (await books.purse(rich))["balance_minor"] == 100
+    assert await books.count("authorization") == 1
+
+
+async def test_a_posting_must_move_exactly_what_it_approved(books: Any) -> None:
+    (card,) = await books.issue()
+    unequal = books.load(card, 100)
+    unequal.approved_minor = 99
+    without = books.load(card, 100)
+    without.transfers = []
+    declined = books.load(card, 100)
+    declined.outcome, declined.approved_minor = "balance_cap", 0
+    for wrong in (unequal, without, declined):
+        with pytest.raises(asyncpg.CheckViolationError, match="another amount than it approved"):
+            await books.post(books.load(card, 5), wrong)
+    assert await books.count("authorization") == 0
+
+
+async def test_a_purse_that_does_not_exist_raises(books: Any) -> None:
+    card, other = await books.issue(2)
+    row = books.load(card, 100)
+    row.transfers = [(books.trust, other.account_id * 16 + 9, 100)]
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await books.post(row)
+
+
+async def test_a_key_has_one_row_a_day(books: Any) -> None:
+    (card,) = await books.issue()
+    row = books.load(card, 100)
+    await books.posted(row)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await books.post(books.load(card, 100, key=row.key))
+    assert (await books.purse(card))["balance_minor"] == 100
+
+
+@pytest.mark.parametrize("table", ["authorization", "transfer"])
+@pytest.mark.parametrize("change", ["delete from", "update"])
+async def test_the_daily_tables_are_append_only(books: Any, table: str, change: str) -> None:
+    (card,) = await books.issue()
+    await books.posted(books.load(card, 100))
+    rest = "" if change == "delete from" else "set amount_minor = 1"
+    for name in (table, f"{table}_{books.day:%Y%m%d}"):
+        with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
+            await books.connection.execute(f"{change} ledger.{name} {rest}")
+
+
+async def test_positions_of_two_processes_are_two_rows(books: Any) -> None:
+    (card,) = await books.issue()
+    await books.posted(books.load(card, 100), slot=0)
+    await books.posted(books.load(card, 50), slot=1)
+    rows = await books.connection.fetch("select slot, debit_minor from ledger.position order by 1")
+    assert [tuple(row) for row in rows] == [(0, 100), (1, 50)]
+
+
+async def test_a_purchase_of_nothing_is_counted(books: Any) -> None:
+    (card,) = await books.issue()
+    await books.posted(books.purchase(card, 0))
+    assert (await books.purse(card))["month_count"] == 1
+
+
+async def test_totals_begin_anew_with_the_month_and_never_go_back(
+    books: Any, tomorrow: Any
+) -> None:
+    (card,) = await books.issue()
+    await books.posted(books.load(card, 1000), books.purchase(card, 300))
+    await books.posted(books.purchase(card, 10), day=tomorrow)
+    # a batch of the old month that comes after the first of the new one
+    await books.posted(books.purchase(card, 200), day=books.day)
+    purse = await books.purse(card)
+    assert purse["month"] == tomorrow
+    assert (purse["month_count"], purse["month_minor"]) == (1, 10)
+    assert purse["balance_minor"] == 490
+    assert (await audit(books.connection)).clean
+
+
+async def test_a_waiting_batch_sees_what_the_one_before_it_did(books: Any, database: str) -> None:
+    """Two batches of one account at once: the second waits, then conflicts."""
+    (card,) = await books.issue()
+    versions = await books.versions(books.load(card, 1))
+    second = await bridge.connect(database)
+    verdicts = []
+
+    async def post_second() -> None:
+        (record,) = await books.post(books.load(card, 7), versions=versions, connection=second)
+        verdicts.append(record["verdict"])
+
+    watching = await bridge.connect(database)
+    await books.connection.execute("begin")
+    await books.posted(books.load(card, 5), versions=versions)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(post_second)
+        with anyio.fail_after(10):
+            while not await watching.fetchval(
+                "select exists (select from pg_locks where not granted"
+                " and database = (select oid from pg_database where datname = current_database())"
+                " or not granted and locktype = 'transactionid')"
+            ):
+                await anyio.lowlevel.checkpoint()
+        await books.connection.execute("commit")
+    assert verdicts == ["conflict"]
+    assert (await books.purse(card))["balance_minor"] == 5
+    await second.close()
+    await watching.close()
+
+
+async def test_two_connections_on_the_same_accounts_lose_nothing(books: Any, database: str) -> None:
+    cards = await books.issue(3)
+    await books.posted(*(books.load(card, 1000) for card in cards))
+    conflicts = 0
+
+    async def spend(order: int) -> None:
+        nonlocal conflicts
+        connection = await bridge.connect(database)
+        due = [card for card in cards[::order] for _ in range(5)]
+        while due:
+            rows = [books.purchase(card, 1) for card in due[:4]]
+            found = await connection.fetch("select account_id, version from ledger.account")
+            known = {row["account_id"]: row["version"] for row in found}
+            versions = {row.card.account_id: known[row.card.account_id] for row in rows}
+            records = await books.post(*rows, versions=versions, connection=connection)
+            conflicts += sum(record["verdict"] == "conflict" for record in records)
+            kept = [r.card for r, done in zip(rows, records, strict=True) if done[0] != "posted"]
+            due = kept + due[4:]
+        await connection.close()
+
+    async with anyio.create_task_group() as tasks:
+        for order in (1, -1, 1, -1):
+            tasks.start_soon(spend, order)
+    for card in cards:
+        purse = await books.purse(card)
+        assert (purse["balance_minor"], purse["month_count"]) == (1000 - 20, 20)
+    assert (await audit(books.connection)).clean
+
+
+STEPS = st.lists(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2), st.sampled_from(["load", "purchase", "decline"]), st.integers(1, 99)
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    max_size=6,
+)
+
+
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(batches=STEPS, data=st.data())
+async def test_batches_agree_with_a_naive_model(books: Any, batches: Any, data: Any) -> None:
+    """A dictionary of balances, where a batch that would overdraw is refused as a whole."""
+    cards = await books.issue(3)
+    balances, counts = [0, 0, 0], [0, 0, 0]
+    for batch in batches:
+        rows = []
+        after, counted = list(balances), list(counts)
+        for index, kind, minor in batch:
+            rows.append(getattr(books, kind)(cards[index], minor))
+            after[index] += {"load": minor, "purchase": -minor, "decline": 0}[kind]
+            counted[index] += kind == "purchase"
+        if data.draw(st.booleans(), label="stale"):
+            stale = {row.card.account_id: -1 for row in rows}
+            records = await books.post(*rows, versions=stale)
+            assert {record["verdict"] for record in records} == {"conflict"}
+            continue
+        if min(after) < 0:
+            with pytest.raises(asyncpg.CheckViolationError):
+                await books.post(*rows)
+            continue
+        await books.posted(*rows)
+        balances, counts = after, counted
+    for card, balance, count in zip(cards, balances, counts, strict=True):
+        purse = await books.purse(card)
+        assert (purse["balance_minor"], purse["month_count"]) == (balance, count)
+    assert (await audit(books.connection)).clean
