@@ -1,0 +1,144 @@
+"""Who may enter: tickets for requests, those in flight, and the order of shedding.
+
+Every request holds one ticket from its first byte to its answer. Counts are bounded here,
+so that a queue forms nowhere else and nobody waits in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from protocols.message import Kind, Outcome, Reply, Request, Segment
+from switch.posting import Directed
+
+Respond = Callable[[Reply], None]
+
+
+class Ticket:
+    """A request on its way to one answer.
+
+    `answered` is the outcome already given, before or after the ledger knew. `sent` means a
+    posting of it may be in the ledger though no verdict came back. `followers` are repeats
+    of the same message that arrived meanwhile and get the same answer.
+    """
+
+    __slots__ = (
+        "answered",
+        "directed",
+        "done",
+        "followers",
+        "on_settled",
+        "posting",
+        "queued_ns",
+        "request",
+        "respond",
+        "sent",
+    )
+
+    def __init__(
+        self, request: Request, respond: Respond, on_settled: Callable[[Ticket], None]
+    ) -> None:
+        self.request = request
+        self.respond = respond
+        self.on_settled = on_settled
+        self.directed: Directed | None = None
+        self.answered: Outcome | None = None
+        self.posting = False
+        self.sent = False
+        self.done = False
+        self.queued_ns = 0
+        self.followers: list[Ticket] = []
+
+    @property
+    def deadline_ns(self) -> int:
+        return self.request.deadline_ns
+
+    @property
+    def settled(self) -> bool:
+        return self.answered is not None
+
+    def answer(self, reply: Reply) -> bool:
+        """Give the answer once; False when another was given before."""
+        if self.answered is not None:
+            return False
+        self.answered = reply.outcome
+        self.respond(reply)
+        return True
+
+    def expire(self) -> None:
+        """The deadline: admit that it can't be met, and whether a posting may be under way."""
+        in_doubt = self.posting or self.sent
+        self.answer(Reply(Outcome.OUTCOME_UNKNOWN if in_doubt else Outcome.NO_BUDGET))
+
+    def finish(self, reply: Reply) -> bool:
+        """Answer and settle: nothing more happens to this ticket. False if answered before."""
+        in_time = self.answer(reply)
+        self.settle(reply if in_time else Reply(self.answered or reply.outcome))
+        return in_time
+
+    def settle(self, final: Reply) -> None:
+        """Leave the flight, once; repeats that waited get the answer that was given."""
+        if self.done:
+            return
+        self.done = True
+        self.on_settled(self)
+        for follower in self.followers:
+            follower.finish(final)
+        self.followers = []
+
+
+class Flight:
+    """The requests of this process that have no final answer yet, by idempotency key."""
+
+    def __init__(self, in_flight_max: int) -> None:
+        self._by_key: dict[bytes, Ticket] = {}
+        self._in_flight_max = in_flight_max
+        self.count = 0
+
+    def admit(self, ticket: Ticket) -> Outcome | None:
+        """Let a request in, or the outcome to refuse it with.
+
+        A repeat of one in flight joins it: it is watched by its own deadline and answered
+        with the first. The same key with another content is refused, never overwritten.
+        """
+        if self.count >= self._in_flight_max and ticket.request.kind is not Kind.REVERSAL:
+            return Outcome.OVERLOADED
+        first = self._by_key.get(ticket.request.key)
+        if first is not None and first.request.payload_hash != ticket.request.payload_hash:
+            return Outcome.KEY_REUSED
+        self.count += 1
+        if first is not None:
+            first.followers.append(ticket)
+        else:
+            self._by_key[ticket.request.key] = ticket
+        return None
+
+    def is_repeat(self, ticket: Ticket) -> bool:
+        """Whether an admitted ticket waits for another one's answer."""
+        return self._by_key.get(ticket.request.key) is not ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Take a settled ticket out."""
+        self.count -= 1
+        if self._by_key.get(ticket.request.key) is ticket:
+            del self._by_key[ticket.request.key]
+
+
+QUEUE_SHARE_BY_SEGMENT = {Segment.UTILITY: 0.75, Segment.RETAIL: 0.85, Segment.TRANSIT: 1.0}
+"""How full a lane's queue may be for each segment: retail is shed before taps (design §4)."""
+
+
+def refuse_at_lane(
+    request: Request, waiting: int, lane_queue_max: int, wait_ns: int, now_ns: int
+) -> Outcome | None:
+    """Whether a lane with this many waiting, due in `wait_ns`, can still serve the request.
+
+    Reversals are never shed. A queue longer than the budget refuses at once.
+    """
+    if request.kind is Kind.REVERSAL:
+        return None
+    if waiting >= lane_queue_max * QUEUE_SHARE_BY_SEGMENT[request.segment]:
+        return Outcome.OVERLOADED
+    if now_ns + wait_ns >= request.deadline_ns:
+        return Outcome.NO_BUDGET
+    return None

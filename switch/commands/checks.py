@@ -1,0 +1,125 @@
+"""`rules check`, `config check` and `audit`: commands that judge and change nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+
+from risk import check as ruleset_check
+from risk.findings import Severity
+from switch import config as configuration
+from switch.clock import SystemClock
+from switch.commands.exits import CommandFailed, Exit
+from switch.commands.ledger import HERE, Ledger, Where, with_ledger
+from switch.commands.output import Json, write, write_json, write_table
+from switch.config import ConfigError
+from switch.ledger import audit as ledger_audit
+from switch.ledger.audit import AuditReport
+
+RULESET_BYTES_MAX = 4_194_304
+
+rules = App(name="rules", help="Work with rulesets.", help_format="plaintext")
+config = App(name="config", help="Work with the configuration.", help_format="plaintext")
+
+
+@rules.command(name="check")
+def check_rules(
+    file: Annotated[Path, Parameter(help="The ruleset.")], /, *, json: Json = False
+) -> int:
+    """Check a ruleset; exit 1 if it has an error (a warning is none)."""
+    text = _text_of(file, RULESET_BYTES_MAX)
+    findings = ruleset_check.check(text, str(file), now_us=SystemClock().now_us())
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if json:
+        write_json(findings)
+    elif findings:
+        rows = ((each.severity.value, each.path, each.sentence) for each in findings)
+        write_table(str(file), ["severity", "where", "finding"], rows)
+    else:
+        write(f"{file}: no findings")
+    return Exit.FINDINGS if errors else Exit.OK
+
+
+@config.command(name="check")
+def check_config(
+    file: Annotated[
+        Path | None, Parameter(help="The configuration; citycard.toml of this folder if not given.")
+    ] = None,
+    /,
+    *,
+    json: Json = False,
+) -> int:
+    """Check a configuration and list every problem in it; exit 1 if there is one."""
+    path = file or Path(configuration.MAIN_FILE)
+    if not path.is_file():
+        raise CommandFailed(f"there is no configuration at {path}; name one, or run citycard init")
+    problems: list[configuration.Problem] = []
+    notes: list[configuration.Problem] = []
+    try:
+        notes = configuration.notes(configuration.load(path))
+    except ConfigError as error:
+        problems = error.problems
+    if json:
+        write_json({"problems": problems, "notes": notes})
+    elif problems or notes:
+        rows = [("problem", each.key, each.problem, each.remedy) for each in problems]
+        rows += [("note", each.key, each.problem, each.remedy) for each in notes]
+        write_table(str(path), ["", "key", "what", "what to do"], rows)
+    if not problems and not json:
+        write(f"{path}: no problems")
+    return Exit.FINDINGS if problems else Exit.OK
+
+
+def audit(
+    *,
+    where: Where = HERE,
+    days: Annotated[
+        int | None, Parameter(help="Look at the rows of so many last days only; all if not given.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Recompute the ledger's invariants from its rows; exit 1 if one does not hold."""
+    if days is not None and not 1 <= days <= 36_500:
+        raise CommandFailed("--days is out of range; give 1 to 36500")
+    settings = where.load()
+    caps_minor = settings.tiers.balance_caps_minor()
+
+    async def body(ledger: Ledger) -> AuditReport:
+        return await ledger_audit.audit(ledger.connection, days=days, balance_caps_minor=caps_minor)
+
+    report = with_ledger(where, settings, body)
+    if json:
+        write_json({"clean": report.clean, **msgspec.to_builtins(report)})
+    else:
+        _write_report(report)
+    return Exit.OK if report.clean else Exit.FINDINGS
+
+
+def _write_report(report: AuditReport) -> None:
+    rows = [
+        (check.name, f"{check.examined:,}", f"{check.findings:,}", check.invariant)
+        for check in report.checks
+    ]
+    write_table("", ["check", "examined>", "findings>", "what must hold"], rows)
+    for check in report.checks:
+        for row in check.first:
+            write(f"{check.name}: {row}")
+    findings = sum(check.findings for check in report.checks)
+    write("the ledger is in order" if report.clean else f"{findings:,} findings")
+
+
+def _text_of(file: Path, bytes_max: int) -> str:
+    try:
+        with file.open("rb") as opened:
+            octets = opened.read(bytes_max + 1)
+    except OSError as error:
+        raise CommandFailed(f"{file} cannot be read ({error.strerror}); name another") from None
+    if len(octets) > bytes_max:
+        raise CommandFailed(f"{file} is over {bytes_max} bytes; name a ruleset")
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CommandFailed(f"{file} is not UTF-8; save it as UTF-8 text") from None

@@ -1,0 +1,278 @@
+"""Configuration: TOML in, checked frozen structs out; every problem is found in one pass.
+
+All keys have defaults, so an empty file is a working switch with one retail link. What a
+key means stands in `citycard.toml` beside this module, which `citycard init` writes out.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from protocols.framing import Framing, LengthKind
+from protocols.iso8583.client import Dialect
+from protocols.iso8583.link import KEY_PARTS_DEFAULT, KeyPart, LinkTerms
+from protocols.message import Segment
+from switch.config_checks import notes, problems_across
+from switch.config_reading import ConfigError, Problem, read
+
+__all__ = ["Config", "ConfigError", "Link", "Problem", "link_terms", "load", "notes", "parse"]
+
+FILE_BYTES_MAX = 1_048_576
+"""A configuration is kilobytes; a larger file is a mistake in the path."""
+
+MAIN_FILE = "citycard.toml"
+"""The name `citycard init` gives the file, and which commands read when no other is named."""
+
+# A description is the remedy that a person reads, so it completes "give ...".
+Count = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")]
+Days = Annotated[int, Meta(ge=1, le=366, description="a whole number of days from 1 to 366")]
+Seconds = Annotated[int, Meta(ge=1, le=86_400, description="whole seconds from 1 to 86400")]
+Port = Annotated[int, Meta(ge=0, le=65_535, description="a TCP port, 0 to 65535; 0 is any free")]
+MinorUnits = Annotated[
+    int, Meta(ge=0, le=999_999_999_999, description="minor units (fen), 0 to 999999999999")
+]
+CurrencyCode = Annotated[
+    str, Meta(pattern=r"\A[0-9]{3}\Z", description='a three-digit ISO 4217 code such as "156"')
+]
+MerchantCategory = Annotated[
+    str, Meta(pattern=r"\A[0-9]{4}\Z", description='a four-digit ISO 18245 code such as "5411"')
+]
+CutOff = Annotated[
+    str,
+    Meta(
+        pattern=r"\A([01][0-9]|2[0-3]):[0-5][0-9]\Z",
+        description='a time of day as "HH:MM", "00:00" to "23:59"',
+    ),
+]
+LinkName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?!.*[0-9]{6})[a-z][a-z0-9_-]{0,31}\Z",
+        description="1 to 32 small letters, digits, - or _, a letter first, no long number",
+    ),
+]
+AcquirerCode = Annotated[
+    str, Meta(pattern=r"\A[0-9]{1,11}\Z", description="the 1 to 11 digits of DE32")
+]
+PurseCode = Literal["TRN", "GEN"]
+TierCode = Literal["T0", "T1", "T2"]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the file. An unknown key in it is a problem, never ignored."""
+
+
+class Ledger(Section, frozen=True):
+    """Where the money is. `shards`, zone, cut-off and currency never change under a ledger."""
+
+    database: str = ""
+    shards: Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")] = 4
+    time_zone: str = "Asia/Shanghai"
+    cut_off: CutOff = "00:00"
+    currency: CurrencyCode = "156"
+    partitions_ahead_days: Days = 7
+    read_connections: Annotated[
+        int, Meta(ge=1, le=64, description="a whole number from 1 to 64")
+    ] = 2
+    connect_timeout_seconds: Seconds = 10
+
+
+class Server(Section, frozen=True):
+    """The process: where it listens and how many workers share the ports."""
+
+    host: str = "127.0.0.1"
+    metrics_port: Port = 9464
+    workers: Annotated[int, Meta(ge=1, le=256, description="a whole number from 1 to 256")] = 1
+    backend: Literal["asyncio", "trio"] = "asyncio"
+    drain_seconds: Seconds = 10
+
+
+class Limits(Section, frozen=True):
+    """A limit on everything that could grow, per worker."""
+
+    connections_max: Count = 12_000
+    lane_queue_max: Count = 2_048
+    batch_max: Annotated[int, Meta(ge=1, le=1_024, description="a whole number from 1 to 1024")] = (
+        128
+    )
+    in_flight_max: Count = 8_192
+    frame_bytes_max: Annotated[
+        int, Meta(ge=256, le=65_535, description="a whole number of bytes from 256 to 65535")
+    ] = 4_096
+    idle_seconds: Seconds = 600
+    first_frame_seconds: Seconds = 15
+    unanswered_bytes_max: Annotated[
+        int, Meta(ge=4_096, le=1 << 30, description="a whole number of bytes, 4096 or more")
+    ] = 1_048_576
+    directory_cache: Annotated[
+        int, Meta(ge=1, le=100_000_000, description="a whole number of cards, 1 or more")
+    ] = 200_000
+
+
+class Rules(Section, frozen=True):
+    """Which ruleset decides; an empty `file` is the shipped one."""
+
+    file: str = ""
+
+
+class Keys(Section, frozen=True):
+    """Where the secret is that turns card numbers into directory entries.
+
+    An empty path is `card_number.key` in the directory of the switch (see `key_path`).
+    """
+
+    card_number_key_file: str = ""
+
+
+class Tier(Section, frozen=True):
+    """What a holder known to this degree may keep (domain §3.5)."""
+
+    balance_cap_minor: MinorUnits
+
+
+class Tiers(Section, frozen=True):
+    """T0 anonymous, T1 named, T2 verified face to face."""
+
+    t0: Tier = msgspec.field(default=Tier(100_000), name="T0")
+    t1: Tier = msgspec.field(default=Tier(500_000), name="T1")
+    t2: Tier = msgspec.field(default=Tier(500_000), name="T2")
+
+    def balance_caps_minor(self) -> dict[str, int]:
+        """The cap of the GEN purse by tier."""
+        return {
+            "T0": self.t0.balance_cap_minor,
+            "T1": self.t1.balance_cap_minor,
+            "T2": self.t2.balance_cap_minor,
+        }
+
+
+class TransitPurse(Section, frozen=True):
+    """TRN: spendable only at these merchant categories."""
+
+    mccs: tuple[MerchantCategory, ...] = ("4111", "4112", "4121", "4131", "7523")
+    overdraft_minor: MinorUnits = 0
+
+
+class GeneralPurse(Section, frozen=True):
+    """GEN: spendable everywhere but at cash-like categories."""
+
+    refused_mccs: tuple[MerchantCategory, ...] = ("6010", "6011", "6012", "6051", "4829", "7995")
+
+
+class Purses(Section, frozen=True):
+    """The purses and the order in which a payment tries them."""
+
+    order: tuple[PurseCode, ...] = ("TRN", "GEN")
+    transit: TransitPurse = msgspec.field(default=TransitPurse(), name="TRN")
+    general: GeneralPurse = msgspec.field(default=GeneralPurse(), name="GEN")
+
+
+class LinkFraming(Section, frozen=True):
+    """How frames of a link begin: length kind, TPDU, header of the network."""
+
+    length: LengthKind = "binary2"
+    tpdu: bool = True
+    header_bytes: Annotated[
+        int, Meta(ge=0, le=64, description="a whole number of bytes from 0 to 64")
+    ] = 6
+
+
+class Link(Section, frozen=True):
+    """One listening port and the acquirer who speaks there."""
+
+    name: LinkName = "retail-1"
+    port: Port = 8583
+    dialect: Dialect = "unionpay_pos"
+    acquirer: AcquirerCode = "48021000"
+    segment: Segment = Segment.RETAIL
+    budget_ms: Annotated[
+        int, Meta(ge=10, le=60_000, description="whole milliseconds from 10 to 60000")
+    ] = 800
+    currencies: tuple[CurrencyCode, ...] = ("156",)
+    default_mcc: MerchantCategory = "5411"
+    match_key: tuple[KeyPart, ...] = KEY_PARTS_DEFAULT
+    framing: LinkFraming = LinkFraming()
+
+
+class Config(Section, frozen=True):
+    """Everything an operator decides."""
+
+    ledger: Ledger = Ledger()
+    server: Server = Server()
+    limits: Limits = Limits()
+    rules: Rules = Rules()
+    keys: Keys = Keys()
+    tiers: Tiers = Tiers()
+    purses: Purses = Purses()
+    links: tuple[Link, ...] = (Link(),)
+
+
+def load(path: Path | None) -> Config:
+    """The configuration in a file; None is all defaults. Raises ConfigError."""
+    if path is None:
+        return Config()
+    try:
+        with path.open("rb") as file:
+            octets = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        reason = error.strerror or "it cannot be read"
+        raise _unusable(str(path), reason, "name a file that can be read") from None
+    try:
+        return parse(octets.decode("utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start} is not UTF-8"
+        raise _unusable(str(path), problem, "save it as UTF-8 text") from None
+
+
+def parse(text: str, source: str) -> Config:
+    """The configuration that a TOML text says. Raises ConfigError with all its problems."""
+    if len(text) > FILE_BYTES_MAX:
+        raise _unusable(source, "it is longer than 1 MiB", "name a citycard configuration")
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _unusable(source, f"it is not TOML: {error}", "correct it there") from None
+    except (ValueError, RecursionError):
+        # a number of thousands of digits, or lists nested without end
+        raise _unusable(source, "a value is too large to be read", "make it smaller") from None
+    config, problems = read(Config, document)
+    if config is not None:
+        problems += problems_across(config, problems)
+    if problems or config is None:
+        raise ConfigError(source, problems)
+    return config
+
+
+def _unusable(source: str, problem: str, remedy: str) -> ConfigError:
+    return ConfigError(source, [Problem("file", problem, remedy)])
+
+
+def link_terms(link: Link, config: Config) -> LinkTerms:
+    """What protocols/ needs to know about a link."""
+    return LinkTerms(
+        name=link.name,
+        dialect=link.dialect,
+        framing=Framing(
+            kind=link.framing.length,
+            tpdu=link.framing.tpdu,
+            header_bytes=link.framing.header_bytes,
+            frame_bytes_max=config.limits.frame_bytes_max,
+        ),
+        acquirer=link.acquirer,
+        segment=link.segment,
+        budget_ms=link.budget_ms,
+        currencies=link.currencies,
+        match_key=link.match_key,
+        default_mcc=link.default_mcc,
+    )
+
+
+def key_path(config: Config, directory: Path) -> Path:
+    """Where the card number key is, given the directory of the switch."""
+    named = config.keys.card_number_key_file
+    return Path(named) if named else directory / "card_number.key"

@@ -1,0 +1,183 @@
+"""Sets the stage of a demonstration: a fresh ledger, issued cards, money on them, some blocked.
+
+Cards follow the BIN rule that the acquirer's load generator follows too, so the two sides
+agree on a card by its index and never exchange a list.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from protocols.card_number import numbered_card
+from switch.calendar import BusinessCalendar
+from switch.clock import SystemClock
+from switch.config import Config, key_path
+from switch.keys import make_key, read_key
+from switch.ledger import bridge, sql
+from switch.ledger.cards import CardStatus, IssuedCard, NewCard, issue, set_status
+from switch.ledger.counter import LoadOrder, load_purses
+from switch.ledger.migrate import settlement_accounts
+from switch.ledger.prepare import prepare
+from switch.ledger.store import Store
+from switch.terms import load_terms
+
+CITY_CARD_BIN = "621234"
+CARD_EXPIRES_YYMM = "3012"
+_QUERIES = sql.queries("demo.sql")
+
+PURSE_MINOR = {"T0": 80_000, "T1": 200_000, "T2": 400_000}
+"""On an ordinary card's general purse, below the cap of its tier (domain §3.5)."""
+POOR_PURSE_MINOR = 300
+ISSUE_CHUNK = 5_000
+LOAD_CHUNK = 1_000
+MARKER_FILE = "demonstration"
+"""Says that the ledger in this directory may be thrown away; locked while one runs."""
+
+
+class StageNotSet(Exception):
+    """The demonstration can't have what it needs; the text says what to do."""
+
+
+class Crowd(msgspec.Struct, frozen=True):
+    """How many cards of each sort: indexes 0.. are blocked, then poor, then ordinary."""
+
+    cards: int
+    blocked: int
+    poor: int
+
+
+def crowd_of(cards: int) -> Crowd:
+    """One card of a hundred blocked, two poor, the rest ordinary."""
+    return Crowd(cards, cards // 100, cards // 50)
+
+
+def tier_of(index: int) -> str:
+    """Six of ten cards are anonymous, three named, one verified."""
+    return "T0" if index % 10 < 6 else "T1" if index % 10 < 9 else "T2"
+
+
+@contextmanager
+def own_directory(home: Path) -> Iterator[None]:
+    """The directory for one demonstration at a time, and never one with a real ledger in it.
+
+    Raises StageNotSet.
+    """
+    marker = home / MARKER_FILE
+    if (home / "postgres").exists() and not marker.exists():
+        raise StageNotSet(f"{home} holds a ledger that no demonstration made; give another one")
+    home.mkdir(parents=True, exist_ok=True)
+    with marker.open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StageNotSet(
+                f"another demonstration is running in {home}; wait for it or give --directory"
+            ) from None
+        yield
+
+
+async def fresh_database(admin_url: str) -> None:
+    """Replace the ledger of the demonstration before by an empty database."""
+    connection = await bridge.connect(admin_url)
+    try:
+        await connection.execute(_QUERIES["drop_database"])
+        await connection.execute(_QUERIES["create_database"])
+    finally:
+        await connection.close()
+
+
+def card_key(config: Config, directory: Path) -> bytes:
+    """The demonstration's card number key, made when it is missing."""
+    path = key_path(config, directory)
+    make_key(path)
+    return read_key(path)
+
+
+async def set_stage(
+    url: str, config: Config, key: bytes, crowd: Crowd, step: Callable[[str], None]
+) -> None:
+    """Migrate, issue the cards, load them and block the first ones; `step` is told of each."""
+    connection = await bridge.connect(url)
+    try:
+        await prepare(connection, config, key=key, now_us=SystemClock().now_us())
+        issued: list[IssuedCard] = []
+        for start in range(0, crowd.cards, ISSUE_CHUNK):
+            chunk = range(start, min(start + ISSUE_CHUNK, crowd.cards))
+            issued += await issue(
+                connection,
+                [new_card(index) for index in chunk],
+                shards=config.ledger.shards,
+                key=key,
+                overdraft_minor=config.purses.transit.overdraft_minor,
+            )
+            step(f"{len(issued):,} of {crowd.cards:,} cards issued")
+        await _load(url, config, issued, crowd, step)
+        for card in issued[: crowd.blocked]:
+            await set_status(connection, card.card_id, CardStatus.BLOCKED, "reported lost")
+        step(f"{crowd.blocked:,} cards blocked, {crowd.poor:,} left nearly empty")
+    finally:
+        await connection.close()
+
+
+def new_card(index: int) -> NewCard:
+    """The card with this index of the population."""
+    return NewCard(numbered_card(CITY_CARD_BIN, index), CARD_EXPIRES_YYMM, tier_of(index))
+
+
+async def _load(
+    url: str,
+    config: Config,
+    issued: list[IssuedCard],
+    crowd: Crowd,
+    step: Callable[[str], None],
+) -> None:
+    """Put money on every purse through the operator's counter, one shard beside the other."""
+    connection = await bridge.connect(url)
+    try:
+        terms = load_terms(config, await settlement_accounts(connection))
+    finally:
+        await connection.close()
+    orders = [
+        LoadOrder(card.shard, card.account_id, card.card_id, "GEN", _purse_minor(index, crowd))
+        for index, card in enumerate(issued)
+    ]
+    done = 0
+
+    async def load_shard(shard: int) -> None:
+        nonlocal done
+        store = await Store.open(url, config.ledger.connect_timeout_seconds)
+        try:
+            mine = [order for order in orders if order.shard == shard]
+            for start in range(0, len(mine), LOAD_CHUNK):
+                replies = await load_purses(
+                    store,
+                    mine[start : start + LOAD_CHUNK],
+                    terms=terms,
+                    currency=config.ledger.currency,
+                    calendar=BusinessCalendar(config.ledger.time_zone, config.ledger.cut_off),
+                    clock=SystemClock(),
+                    entropy=os.urandom,
+                )
+                done += sum(reply.outcome.approved for reply in replies)
+                step(f"{done:,} of {crowd.cards:,} cards loaded")
+        finally:
+            store.terminate()
+
+    async with anyio.create_task_group() as tasks:
+        for shard in range(config.ledger.shards):
+            tasks.start_soon(load_shard, shard)
+    if done != crowd.cards:
+        raise StageNotSet(f"{crowd.cards - done} loads were refused; check the tiers' caps")
+
+
+def _purse_minor(index: int, crowd: Crowd) -> int:
+    if crowd.blocked <= index < crowd.blocked + crowd.poor:
+        return POOR_PURSE_MINOR
+    return PURSE_MINOR[tier_of(index)]

@@ -1,0 +1,390 @@
+"""What a switch tells Prometheus: one catalogue of metrics, and the methods that count.
+
+A label value is from a closed list or a configured link; anything else is counted under
+`other`, so neither a card number nor a peer's text can become a series. Label children are
+kept in a table by their values: finding one in prometheus_client costs more than counting.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+from wsgiref.simple_server import WSGIServer
+
+import msgspec
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+    start_http_server,
+)
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from protocols.message import Kind, Outcome, Segment
+
+# a `_created` series beside each counter would double their number
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+OTHER = "other"
+SERIES_MAX = 2_048
+"""Label combinations of one metric; past it, everything new is counted under `other`."""
+
+RULESET_HASH_CHARACTERS = 12
+
+REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.4, 0.8, 1.5, 3.0)
+"""Edges on the budgets: transit 50 and 150 ms, retail 200 (by 150 and 250) and 800 ms, 3 s."""
+STAGE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+BATCH_REQUESTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+STAGES = ("read", "directory", "queue", "load", "decide", "post", "write")
+CALLS = ("load", "post", "directory", "lookup")
+CLOSE_REASONS = (
+    "peer",
+    "framing",
+    "idle",
+    "slow_frame",
+    "unread_answers",
+    "connections_max",
+    "drain",
+    "fault",
+)
+LINK_STATES = ("down", "up", "signed_on", "signed_off")
+DUPLICATES = ("stored_answer", "in_flight", "key_reused")
+MALFORMED_PARTS = (
+    "frame",
+    "mti",
+    "bitmap",
+    *(f"DE{n}" for n in (2, 3, 4, 7, 11, 12, 13, 14, 18, 22, 32, 35, 37, 41, 42, 49, 55, 60)),
+)
+SHARDS_MAX = 64
+
+MetricType = Literal["counter", "gauge", "histogram", "info"]
+LINK = "link"
+"""The one label whose values come from the configuration."""
+
+LABEL_VALUES: Mapping[str, tuple[str, ...]] = {
+    "segment": tuple(Segment),
+    "kind": tuple(Kind),
+    "outcome": tuple(Outcome),
+    "stage": STAGES,
+    "shard": tuple(str(shard) for shard in range(SHARDS_MAX)),
+    "call": CALLS,
+    "reason": CLOSE_REASONS,
+    "state": LINK_STATES,
+    "part": MALFORMED_PARTS,
+    "duplicate": DUPLICATES,
+    LINK: (),
+}
+"""Every label and what it may say, besides `other`."""
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """One row of the catalogue. `name` is as it is scraped; `buckets` are a histogram's edges.
+
+    `once_known` keeps it out of a scrape until it was set: a 0 that nobody looked for would
+    be taken for a good sign.
+    """
+
+    name: str
+    type: MetricType
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    once_known: bool = False
+
+
+CATALOGUE: tuple[Metric, ...] = (
+    Metric(
+        "citycard_requests_total",
+        "counter",
+        "Requests answered, by what became of them.",
+        ("segment", "kind", "outcome"),
+    ),
+    Metric(
+        "citycard_request_seconds",
+        "histogram",
+        "From the first byte of a request to its answer.",
+        ("segment", "kind"),
+        REQUEST_SECONDS,
+    ),
+    Metric(
+        "citycard_late_answers_total",
+        "counter",
+        "Requests whose answer was not ready within their budget.",
+        ("segment",),
+    ),
+    Metric(
+        "citycard_stage_seconds",
+        "histogram",
+        "Time that one stage of the way through took, once per request or batch.",
+        ("stage",),
+        STAGE_SECONDS,
+    ),
+    Metric(
+        "citycard_batch_requests",
+        "histogram",
+        "Requests that one batch carried to the ledger.",
+        (),
+        BATCH_REQUESTS,
+    ),
+    Metric(
+        "citycard_lane_queue_requests", "gauge", "Requests waiting in a shard's lane.", ("shard",)
+    ),
+    Metric("citycard_requests_in_flight", "gauge", "Requests without a final answer."),
+    Metric(
+        "citycard_posting_conflicts_total",
+        "counter",
+        "Requests loaded and decided again because their account had changed meanwhile.",
+    ),
+    Metric(
+        "citycard_ledger_call_seconds",
+        "histogram",
+        "Round trip of one call to the ledger.",
+        ("call",),
+        STAGE_SECONDS,
+    ),
+    Metric("citycard_ledger_up", "gauge", "Whether the ledger can be reached (1) or not (0)."),
+    Metric(
+        "citycard_ledger_imbalance",
+        "gauge",
+        "Findings of the last audit by this process; anything but 0 is an emergency.",
+        once_known=True,
+    ),
+    Metric(
+        "citycard_late_approvals_reversed_total",
+        "counter",
+        "Approvals posted after their deadline, which the switch reversed by itself.",
+    ),
+    Metric(
+        "citycard_shed_total",
+        "counter",
+        "Requests refused before the ledger because of load, budget or a ledger that is down.",
+        ("segment", "outcome"),
+    ),
+    Metric(
+        "citycard_duplicates_total",
+        "counter",
+        "Requests under a key that was known already, by how they were met.",
+        ("duplicate",),
+    ),
+    Metric("citycard_link_connections", "gauge", "Open connections of a link.", (LINK,)),
+    Metric(
+        "citycard_link_closed_total",
+        "counter",
+        "Connections of a link that ended, by why.",
+        (LINK, "reason"),
+    ),
+    Metric(
+        "citycard_link_state",
+        "gauge",
+        "State of a link: 1 for the state it is in and 0 for the others.",
+        (LINK, "state"),
+    ),
+    Metric(
+        "citycard_malformed_total",
+        "counter",
+        "Messages that were not of the agreed format, by the first part at fault.",
+        (LINK, "part"),
+    ),
+    Metric("citycard_ruleset_info", "info", "The ruleset that decides, by the start of its hash."),
+    Metric("citycard_build_info", "info", "Version of the switch and of Python."),
+)
+
+_TYPES: Mapping[MetricType, Any] = {
+    "counter": Counter,
+    "gauge": Gauge,
+    "histogram": Histogram,
+    "info": Info,
+}
+
+
+def metric_named(name: str) -> Metric:
+    """The row of the catalogue. Raises KeyError for a name that is not in it."""
+    for metric in CATALOGUE:
+        if metric.name == name:
+            return metric
+    raise KeyError(name)
+
+
+class _Family:
+    """The children of one metric by their label values."""
+
+    __slots__ = ("_allowed", "_collector", "_of", "_once_known", "_registry", "_width")
+
+    def __init__(self, metric: Metric, registry: CollectorRegistry, links: frozenset[str]) -> None:
+        made = _TYPES[metric.type]
+        extra = {"buckets": metric.buckets} if metric.buckets else {}
+        name = metric.name.removesuffix("_info") if metric.type == "info" else metric.name
+        self._collector: Any = made(name, metric.help, metric.labels, registry=None, **extra)
+        self._registry, self._once_known = registry, metric.once_known
+        if not metric.once_known:
+            registry.register(self._collector)
+        self._allowed = [
+            links if label == LINK else frozenset(LABEL_VALUES[label]) for label in metric.labels
+        ]
+        self._of: dict[tuple[object, ...], Any] = {}
+        self._width = len(metric.labels)
+
+    def child(self, *values: object) -> Any:
+        """The series of these label values, or of `other` where one is not allowed."""
+        found = self._of.get(values)
+        return self._admit(values) if found is None else found
+
+    def _admit(self, values: tuple[object, ...]) -> Any:
+        if not self._width:
+            if self._once_known:
+                self._registry.register(self._collector)
+            return self._of.setdefault((), self._collector)
+        texts = [str(value) for value in values]
+        pairs = zip(texts, self._allowed, strict=True)
+        allowed = tuple(text if text in known else OTHER for text, known in pairs)
+        if allowed not in self._of and len(self._of) >= SERIES_MAX:
+            allowed = (OTHER,) * self._width
+        child = self._of.setdefault(allowed, self._collector.labels(*allowed))
+        if allowed == tuple(texts) and len(self._of) < SERIES_MAX:
+            self._of[values] = child  # a shard's number finds the series of its text
+        return child
+
+
+class MetricsServer:
+    """The HTTP endpoint of a process's metrics, served by a thread of its own."""
+
+    def __init__(self, server: WSGIServer) -> None:
+        self._server = server
+        self.port: int = server.server_port
+
+    def close(self) -> None:
+        """Stop answering and free the port. A second call does nothing."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Metrics:
+    """The metrics of one process. `links` are the configured names; each has its own registry.
+
+    All methods are cheap enough for every request and never raise for a label value.
+    """
+
+    def __init__(self, links: Iterable[str] = ()) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        names = frozenset(links)
+        families = {
+            metric.name.removeprefix("citycard_"): _Family(metric, self.registry, names)
+            for metric in CATALOGUE
+        }
+        self._requests = families["requests_total"].child
+        self._request_seconds = families["request_seconds"].child
+        self._late = families["late_answers_total"].child
+        self._stage_seconds = families["stage_seconds"].child
+        self._batch = families["batch_requests"].child()
+        self._queue = families["lane_queue_requests"].child
+        self._in_flight = families["requests_in_flight"].child()
+        self._conflicts = families["posting_conflicts_total"].child()
+        self._call_seconds = families["ledger_call_seconds"].child
+        self._ledger_up = families["ledger_up"].child()
+        self._imbalance = families["ledger_imbalance"].child
+        self._late_reversed = families["late_approvals_reversed_total"].child()
+        self._shed = families["shed_total"].child
+        self._duplicates = families["duplicates_total"].child
+        self._connections = families["link_connections"].child
+        self._closed = families["link_closed_total"].child
+        self._state = families["link_state"].child
+        self._malformed = families["malformed_total"].child
+        self._ruleset = families["ruleset_info"].child()
+        families["build_info"].child().info(_build())
+        for link in sorted(names):
+            self._connections(link)
+            self.link_state(link, "down")
+
+    def answered(self, segment: Segment, kind: Kind, outcome: Outcome, seconds: float) -> None:
+        """One answer left, so long after the first byte of its request."""
+        self._requests(segment, kind, outcome).inc()
+        self._request_seconds(segment, kind).observe(seconds)
+
+    def late(self, segment: Segment) -> None:
+        """A budget ended before the answer was ready."""
+        self._late(segment).inc()
+
+    def stage(self, name: str, seconds: float) -> None:
+        """One of STAGES took so long."""
+        self._stage_seconds(name).observe(seconds)
+
+    def batch(self, size: int) -> None:
+        """A batch of so many requests went to the ledger."""
+        self._batch.observe(size)
+
+    def queue_depth(self, shard: int, n: int) -> None:
+        self._queue(shard).set(n)
+
+    def in_flight(self, n: int) -> None:
+        self._in_flight.set(n)
+
+    def conflicts(self, n: int) -> None:
+        """So many requests of a batch have to be decided again."""
+        self._conflicts.inc(n)
+
+    def round_trip(self, call: str, seconds: float) -> None:
+        """One of CALLS took so long."""
+        self._call_seconds(call).observe(seconds)
+
+    def ledger_up(self, up: bool) -> None:
+        self._ledger_up.set(1 if up else 0)
+
+    def ledger_findings(self, n: int) -> None:
+        """What the last audit found; must be 0. Not scraped before the first audit."""
+        self._imbalance().set(n)
+
+    def late_approvals_reversed(self) -> None:
+        self._late_reversed.inc()
+
+    def shed(self, segment: Segment, outcome: Outcome) -> None:
+        self._shed(segment, outcome).inc()
+
+    def duplicates(self, duplicate: str) -> None:
+        """A known key came again; one of DUPLICATES says how it was met."""
+        self._duplicates(duplicate).inc()
+
+    def link_connections(self, link: str, delta: int) -> None:
+        self._connections(link).inc(delta)
+
+    def link_closed(self, link: str, reason: str) -> None:
+        """A connection ended; one of CLOSE_REASONS says why."""
+        self._closed(link, reason).inc()
+
+    def link_state(self, link: str, state: str) -> None:
+        """The link is now in one of LINK_STATES."""
+        for each in LINK_STATES:
+            self._state(link, each).set(1 if each == state else 0)
+
+    def malformed(self, link: str, part: str) -> None:
+        """A message could not be read; `part` is an error's field path, such as `DE55.9F02`."""
+        self._malformed(link, part.partition(".")[0]).inc()
+
+    def ruleset(self, hash: str) -> None:
+        self._ruleset.info({"hash": hash[:RULESET_HASH_CHARACTERS]})
+
+    def text(self) -> str:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry).decode()
+
+    def serve(self, host: str, port: int) -> MetricsServer:
+        """Answer scrapes at this address; port 0 is any free one. Raises OSError if taken."""
+        server, _thread = start_http_server(port, host, self.registry)
+        return MetricsServer(server)
+
+
+def _build() -> dict[str, str]:
+    try:
+        release = version("citycard")
+    except PackageNotFoundError:
+        release = "unknown"
+    return {"version": release, "python": platform.python_version()}

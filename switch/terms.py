@@ -1,0 +1,34 @@
+"""Decision terms made from configuration: the ruleset is read, checked and compiled here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from risk.check import load_ruleset
+from risk.compile import compile_ruleset
+from switch.config import Config
+from switch.decide import Terms
+from switch.posting import Purse
+
+
+def ruleset_text(config: Config) -> str:
+    """The ruleset's TOML: the configured file's, else the shipped one's. Raises OSError."""
+    if config.rules.file:
+        return Path(config.rules.file).read_text("utf-8")
+    return files("risk").joinpath("first_ruleset.toml").read_text("utf-8")
+
+
+def load_terms(config: Config, settlement_accounts: Mapping[tuple[str, str], int]) -> Terms:
+    """What decisions are made by. Raises RulesetError, OSError for the ruleset's file."""
+    ruleset = load_ruleset(ruleset_text(config), config.rules.file)
+    return Terms(
+        rules=compile_ruleset(ruleset),
+        rule_settings=ruleset.settings,
+        purse_order=tuple(Purse[code] for code in config.purses.order),
+        transit_mccs=frozenset(config.purses.transit.mccs),
+        general_refused_mccs=frozenset(config.purses.general.refused_mccs),
+        balance_caps_minor=config.tiers.balance_caps_minor(),
+        settlement_accounts=settlement_accounts,
+    )
