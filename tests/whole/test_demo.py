@@ -1,0 +1,65 @@
+"""`citycard demo` as a person runs it: exit code, JSON, and no card number anywhere."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from loadtest.population import population_card
+
+SECONDS = 3
+CARDS = 600
+
+
+def demo(directory, *more):
+    return [
+        *(sys.executable, "-m", "switch.cli", "demo", "--seconds", str(SECONDS)),
+        *("--cards", str(CARDS), "--directory", str(directory), *more),
+    ]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_demonstration_proves_itself(tmp_path, backend):
+    summary = tmp_path / "summary.json"
+    command = demo(tmp_path / "demo", "--backend", backend, "--workers", "2")
+    done = subprocess.run(
+        [*command, "--json", str(summary)], capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(summary.read_text())
+    acquirer = report["acquirer"]
+    assert report["ok"] is True
+    assert acquirer["sent"] == acquirer["answered"] > SECONDS * 300
+    assert acquirer["duplicates_mismatched"] == 0 < acquirer["repeats_matched"]
+    assert set(acquirer["outcomes"]) >= {"00", "51", "62", "14"}
+    assert report["proof"]["agreement"]["disagreements"] == 0
+    assert report["proof"]["agreement"]["answers"] == acquirer["answered"]
+    assert len(report["proof"]["audit"]["checks"]) > 10
+    assert all(check["findings"] == 0 for check in report["proof"]["audit"]["checks"])
+    assert report["metrics"]["values"]["citycard_requests_total"] == acquirer["answered"]
+    assert len(report["metrics"]["urls"]) == 2
+    assert "One declined payment" in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) <= 100
+    written = [path for path in (tmp_path / "demo").glob("*.*") if path.is_file()]
+    texts = [done.stdout, done.stderr, *(path.read_text(errors="replace") for path in written)]
+    cards = re.compile(f"{population_card(0).reveal()[:6]}[0-9]{{10}}")
+    assert not any(cards.search(text) for text in texts)
+
+
+def test_an_interrupted_demonstration_ends_in_order(tmp_path):
+    summary = tmp_path / "summary.json"
+    command = demo(tmp_path / "demo", "--json", str(summary))
+    command[command.index("--seconds") + 1] = "120"
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if " p99 " in line:
+            process.send_signal(signal.SIGINT)
+            break
+    said = process.stdout.read()
+    assert process.wait(60) == 0, said
+    assert json.loads(summary.read_text())["ok"] is True
+    assert "stopping" in said
