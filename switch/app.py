@@ -122,10 +122,10 @@ def serve(
             with _held_ports(config) as ports:
                 supervisor = Supervisor(config, backend, workers, url, key_file, ports, ready_file)
                 return bridge.run("asyncio", supervisor.run)
-    except (KeyFileError, PortTaken) as error:
+    except (KeyFileError, PortTaken, migrate.LedgerUnfit) as error:
         _log.error(str(error))
         return EXIT_CONFIGURATION
-    except (LedgerUnreachable, migrate.LedgerUnfit, EmbeddedServerError) as error:
+    except (LedgerUnreachable, EmbeddedServerError) as error:
         _log.error(str(error))
         return EXIT_LEDGER
 
@@ -171,6 +171,7 @@ class Supervisor:
         self._ready_file = ready_file
         self._ready: dict[int, Ready] = {}
         self._slots = range(workers)
+        self._was_up = False
         self._stop_asked = anyio.Event()
         self._exit_code = EXIT_OK
         self._processes: dict[int, Process] = {}
@@ -208,7 +209,7 @@ class Supervisor:
                 return
             if (
                 not was_ready
-                and not self._ready
+                and not self._was_up
                 and anyio.current_time() - started < STEADY_SECONDS
             ):
                 _log.error("a worker could not start; stopping", slot=slot, exit_code=code)
@@ -232,6 +233,8 @@ class Supervisor:
         )
         async with process:
             self._processes[slot] = process
+            if self._stop_asked.is_set():
+                process.terminate()
             assert process.stdin is not None
             assert process.stdout is not None
             try:
@@ -269,6 +272,8 @@ class Supervisor:
 
     def _worker_ready(self, ready: Ready) -> None:
         self._ready[ready.slot] = ready
+        # From now on a worker that cannot start is tried again: its ledger may come back.
+        self._was_up = True
         _log.info(
             "worker ready",
             slot=ready.slot,

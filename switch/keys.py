@@ -23,20 +23,31 @@ class KeyFileError(Exception):
 def make_key(path: Path) -> bool:
     """Write a new random key unless the file exists; True if one was written.
 
-    The file gets mode 0600 before it has content. Raises KeyFileError.
+    It has mode 0600 from the start and never half a key in it. Raises KeyFileError.
     """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return False
+        if path.exists():
+            return False
+        _write_durably(beside, secrets.token_hex(KEY_BYTES) + "\n")
+        try:
+            os.link(beside, path)  # whole or not at all, and never over another key
+        except FileExistsError:
+            return False
+        finally:
+            beside.unlink()
     except OSError as error:
         raise KeyFileError(f"{path} cannot be written ({error.strerror}); mend that") from None
+    return True
+
+
+def _write_durably(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(KEY_BYTES) + "\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    return True
 
 
 def read_key(path: Path) -> bytes:

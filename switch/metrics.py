@@ -44,7 +44,7 @@ STAGE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.0
 BATCH_REQUESTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 STAGES = ("read", "directory", "queue", "load", "decide", "post", "write")
-CALLS = ("load", "post", "directory", "lookup")
+CALLS = ("load", "post", "directory")
 CLOSE_REASONS = (
     "peer",
     "framing",

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import anyio
 import msgspec
-from anyio.abc import Listener, SocketStream
+from anyio.abc import Listener, SocketStream, TaskGroup
 
 from switch import logs
 from switch.calendar import BusinessCalendar
@@ -28,9 +28,10 @@ from switch.deadline import DeadlineHeap
 from switch.decide import Terms
 from switch.keys import read_key
 from switch.ledger import bridge, partitions
+from switch.ledger.audit import audit
 from switch.ledger.cards import medium_of
 from switch.ledger.directory import Directory
-from switch.ledger.failures import LedgerLost, guarded
+from switch.ledger.failures import LedgerLost, LedgerRefused, guarded
 from switch.ledger.lanes import Lane
 from switch.ledger.migrate import settlement_accounts
 from switch.ledger.store import MediumStore, Store
@@ -40,8 +41,14 @@ from switch.pipeline import Pipeline
 from switch.terms import load_terms
 
 READY_SECONDS_MAX = 60
-HOUSEKEEPING_SECONDS = 1_800
+HOUSEKEEPING_FIRST_SECONDS = 60
+HOUSEKEEPING_SECONDS = 600
+AUDITED_DAYS = 1
+AUDIT_SECONDS_MAX = 300
 FLUSH_SECONDS = 1.0
+ACCEPT_AGAIN_SECONDS = 0.1
+OPEN_FILES_KEPT = 128
+"""File descriptors that connections leave to the ledger, the metrics and the loop itself."""
 
 _log = logs.get("worker")
 
@@ -70,7 +77,9 @@ class Ready(msgspec.Struct, frozen=True):
 class Worker:
     """The parts of one process, put together."""
 
-    def __init__(self, assignment: Assignment, terms: Terms, clock: Clock) -> None:
+    def __init__(
+        self, assignment: Assignment, terms: Terms, clock: Clock, open_files_max: int = 1 << 20
+    ) -> None:
         config = assignment.config
         self.assignment = assignment
         self.clock = clock
@@ -109,7 +118,10 @@ class Worker:
             metrics=self.metrics,
         )
         self.limits = LinkLimits(
-            connections_max=config.limits.connections_max,
+            # One descriptor more than there may be would fail every accept of the process.
+            connections_max=min(
+                config.limits.connections_max, max(1, open_files_max - OPEN_FILES_KEPT)
+            ),
             idle_seconds=config.limits.idle_seconds,
             first_frame_seconds=config.limits.first_frame_seconds,
             unanswered_bytes_max=config.limits.unanswered_bytes_max,
@@ -139,7 +151,7 @@ class Worker:
                 listeners = await self._listen(host)
                 async with anyio.create_task_group() as accepting:
                     for link, listener in zip(self.links, listeners, strict=True):
-                        accepting.start_soon(listener.serve, link.handle, tasks)
+                        accepting.start_soon(_accept, listener, link, tasks)
                     tasks.start_soon(sweep, self.connections, self.limits, self.clock)
                     tasks.start_soon(self._keep_house)
                     _say_ready(self, metrics_server.port)
@@ -172,38 +184,68 @@ class Worker:
         ]
 
     async def _drain(self) -> None:
+        for connection in list(self.connections):
+            connection.drain()
         seconds = self.assignment.config.server.drain_seconds
         left = await self.pipeline.finish(seconds)
         if left:
             _log.error("drain gave up with requests unfinished", unfinished=left, seconds=seconds)
         with anyio.move_on_after(FLUSH_SECONDS):
-            while any(connection.owes for connection in self.connections):  # noqa: ASYNC110
+            while self.connections:  # noqa: ASYNC110 - once per process
                 await anyio.sleep(0.01)
         for connection in list(self.connections):
             connection.cut("drain")
 
     async def _keep_house(self) -> None:
-        """Keep the days ahead in place, for as long as the process runs over them."""
-        config = self.assignment.config.ledger
+        """Keep the days ahead in place and the audit's gauge true, for as long as it runs."""
+        await anyio.sleep(HOUSEKEEPING_FIRST_SECONDS)
         while True:
-            await anyio.sleep(HOUSEKEEPING_SECONDS)
             try:
                 connection = await bridge.connect(self.assignment.database)
                 try:
-                    made = await guarded(
-                        partitions.make_ahead,
-                        connection,
-                        self.calendar.business_date(self.clock.now_us()),
-                        config.partitions_ahead_days,
-                        seconds=config.connect_timeout_seconds,
-                    )
+                    await self._make_partitions(connection)
+                    if self.assignment.slot == 0:
+                        await self._audit(connection)
                 finally:
-                    await connection.close()
-            except (LedgerLost, *bridge.CONNECTION_LOST, TimeoutError) as error:
-                _log.warning("partitions were not looked after", reason=type(error).__name__)
-                continue
-            if made:
-                _log.info("partitions made", days=[day.isoformat() for day in made])
+                    connection.terminate()
+            except (LedgerLost, LedgerRefused, *bridge.CONNECTION_LOST, TimeoutError) as error:
+                _log.warning("housekeeping was put off", reason=type(error).__name__)
+            await anyio.sleep(HOUSEKEEPING_SECONDS)
+
+    async def _make_partitions(self, connection: bridge.Connection) -> None:
+        config = self.assignment.config.ledger
+        made = await guarded(
+            partitions.make_ahead,
+            connection,
+            self.calendar.business_date(self.clock.now_us()),
+            config.partitions_ahead_days,
+            seconds=config.connect_timeout_seconds,
+        )
+        if made:
+            _log.info("partitions made", days=[day.isoformat() for day in made])
+
+    async def _audit(self, connection: bridge.Connection) -> None:
+        """Balances over all that is stored, single rows of the newest day; one worker does it."""
+        caps = self.assignment.config.tiers.balance_caps_minor()
+        report = await guarded(
+            functools.partial(audit, days=AUDITED_DAYS, balance_caps_minor=caps),
+            connection,
+            seconds=AUDIT_SECONDS_MAX,
+        )
+        self.metrics.ledger_findings(sum(check.findings for check in report.checks))
+        for check in report.checks:
+            if check.findings:
+                _log.critical("the audit found", check=check.name, first=check.first)
+
+
+async def _accept(listener: Listener[SocketStream], link: Link, tasks: TaskGroup) -> None:
+    """Accept until cancelled: what one accept fails of must not end the process."""
+    while True:
+        try:
+            await listener.serve(link.handle, tasks)
+        except* OSError as errors:
+            _log.error("a connection was not accepted", link=link.terms.name, reason=str(errors))
+        await anyio.sleep(ACCEPT_AGAIN_SECONDS)
 
 
 def _say_ready(worker: Worker, metrics_port: int) -> None:
@@ -217,42 +259,45 @@ def _say_ready(worker: Worker, metrics_port: int) -> None:
     sys.stdout.buffer.flush()
 
 
-async def _stopped() -> None:
-    """Return on SIGTERM or SIGINT, or when the supervisor's end of standard input closes."""
-    async with anyio.create_task_group() as tasks:
-
-        async def on_signal() -> None:
-            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                async for _ in signals:
-                    tasks.cancel_scope.cancel()
-                    return
-
-        async def on_orphaned() -> None:
-            await anyio.wait_readable(sys.stdin.fileno())
-            tasks.cancel_scope.cancel()
-
-        tasks.start_soon(on_signal)
-        tasks.start_soon(on_orphaned)
+async def _watch_signals(stop: anyio.Event) -> None:
+    """Stop on SIGTERM or SIGINT. Watched to the very end, so that a second one kills no drain."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            stop.set()
 
 
-async def _main(assignment: Assignment) -> None:
+async def _watch_supervisor(stop: anyio.Event) -> None:
+    """Stop when the supervisor's end of standard input closes."""
+    await anyio.wait_readable(sys.stdin.fileno())
+    stop.set()
+
+
+async def _main(assignment: Assignment, open_files_max: int) -> None:
     connection = await bridge.connect(assignment.database)
     try:
         accounts = await settlement_accounts(connection)
     finally:
         await connection.close()
-    worker = Worker(assignment, load_terms(assignment.config, accounts), SystemClock())
-    await worker.run(_stopped)
+    terms = load_terms(assignment.config, accounts)
+    worker = Worker(assignment, terms, SystemClock(), open_files_max)
+    stop = anyio.Event()
+    async with anyio.create_task_group() as watchers:
+        watchers.start_soon(_watch_signals, stop)
+        watchers.start_soon(_watch_supervisor, stop)
+        await worker.run(stop.wait)
+        watchers.cancel_scope.cancel()
 
 
-def _raise_open_files_limit() -> None:
-    """Connections need file descriptors; take as many as the system lets us without asking."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+def _raise_open_files_limit() -> int:
+    """Take as many file descriptors as the system lets us without asking; how many these are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with_room = hard if hard != resource.RLIM_INFINITY else 1_048_576
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (with_room, hard))
     except (ValueError, OSError):
-        _log.info("the limit of open files stays as it is")
+        _log.info("the limit of open files stays as it is", limit=soft)
+        return soft
+    return with_room
 
 
 def main() -> int:
@@ -266,8 +311,7 @@ def main() -> int:
             return 2
         line += byte
     assignment = msgspec.json.decode(line, type=Assignment)
-    _raise_open_files_limit()
-    bridge.run(assignment.backend, _main, assignment)
+    bridge.run(assignment.backend, _main, assignment, _raise_open_files_limit())
     return 0
 
 

@@ -42,8 +42,13 @@ def is_track(text: str) -> bool:
 
 
 def is_packed_track(text: str) -> bool:
-    """Digits with the separator nibble D (z in BCD), which the hexadecimal view shows as d."""
-    return text.replace("d", "0").replace("D", "0").encode().isdigit()
+    """Digits with the separator D, as z is written to BCD."""
+    return text.replace("D", "0").encode().isdigit()
+
+
+def is_track_nibbles(digits: str) -> bool:
+    """The same in the hexadecimal view of a message, which is in small letters."""
+    return digits.replace("d", "0").encode().isdigit()
 
 
 def is_signed(text: str) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from protocols.errors import DecodeError, EncodeError
 from protocols.iso8583.bitmap import BITMAP_BYTES, SECONDARY_BIT, bitmap_of, field_numbers
 from protocols.iso8583.characters import ascii_view
-from protocols.iso8583.encoding import FieldCodec, Fields, Read, field_codec
+from protocols.iso8583.encoding import FieldCodec, Fields, Read, extent, field_codec
 from protocols.iso8583.message import FieldValue, Message
 from protocols.iso8583.runs import WriteFrom, readers, writers
 from protocols.iso8583.spec import Coding, Spec
@@ -34,7 +34,7 @@ def decode(spec: Spec | str, message: bytes) -> Message:
     """The message in these bytes, all of them.
 
     Raises DecodeError and nothing else for any bytes; its `partial` is what was read before
-    the fault. UnknownSpec if `spec` is a name that no format has.
+    the fault, and after it too where the faulty contents are all that is wrong. UnknownSpec if `spec` is a name that no format has.
     """
     return _codec_of(spec).decode(message)
 
@@ -104,9 +104,29 @@ class Codec:
                 )
         except DecodeError as error:
             whole = {number: value for number, value in fields.items() if value is not _UNREAD}
-            error.partial = Message(mti, whole)
+            start = self._head_bytes + (self._bitmap_bytes if secondary else 0)
+            error.partial = Message(mti, self._read_around(tuple(fields), message, start) or whole)
             raise
         return Message(mti, fields)
+
+    def _read_around(self, announced: tuple[int, ...], message: bytes, offset: int) -> Fields:
+        """The fields whose contents are sound, in a message whose lengths all are.
+
+        A wrong amount then still names the terminal to answer. Empty where the fields do not
+        end where the message does: borders that cannot be trusted tell nothing.
+        """
+        text, digits = ascii_view(message), message.hex()
+        fields: Fields = {}
+        for number in announced:
+            codec = self._fields[number]
+            try:
+                offset = codec.read(message, text, digits, fields, offset)
+            except DecodeError:
+                width = extent(codec.field, message, offset)
+                if not width:
+                    return {}
+                offset += width
+        return fields if offset == len(message) else {}
 
     def encode(self, message: Message) -> bytes:
         mti, fields = message.mti, message.fields

@@ -21,6 +21,7 @@ from protocols.iso8583.characters import (
     Accepts,
     first_wrong,
     is_packed_track,
+    is_track_nibbles,
 )
 from protocols.iso8583.message import FieldValue
 from protocols.iso8583.spec import Coding, Field, FieldType, Padding
@@ -76,6 +77,19 @@ def prefix_bytes(field: Field) -> int:
     if field.length_coding is Coding.ASCII:
         return field.length_digits
     return (field.length_digits + 1) // 2
+
+
+def extent(field: Field, message: bytes, offset: int) -> int:
+    """The bytes of a field from here, prefix and all, whatever they hold; 0 if unknown."""
+    start = offset + prefix_bytes(field)
+    length = _counted_max(field)
+    if not field.fixed:
+        found = _lengths(field).get(message[offset:start])
+        if found is None:
+            return 0
+        length = found
+    end = start + content_bytes(field, length)
+    return end - offset if end <= len(message) else 0
 
 
 def _counted_max(field: Field) -> int:
@@ -139,7 +153,7 @@ def _refuse_content(
 
 
 def _refuse_packed(field: Field, message: bytes, offset: int, length: int, digits: str) -> NoReturn:
-    accepts = is_packed_track if field.type is FieldType.Z else str.isdecimal
+    accepts = is_track_nibbles if field.type is FieldType.Z else str.isdecimal
     nibbles = digits[offset * 2 : (offset + content_bytes(field, length)) * 2]
     _refuse_content(field, message, offset, length, nibbles, accepts)
 
@@ -234,7 +248,7 @@ def _packed_reader(field: Field) -> Read:
         return _signed_reader(field)
     number, width, right = field.number, field.length_max, field.padding is Padding.RIGHT
     track = field.type is FieldType.Z
-    accepts: Accepts = is_packed_track if track else str.isdecimal
+    accepts: Accepts = is_track_nibbles if track else str.isdecimal
     odd, octets = width % 2 == 1, (width + 1) // 2
     fixed_shift = 1 if odd and not right else 0
     lengths, prefix_width = _lengths(field), prefix_bytes(field)

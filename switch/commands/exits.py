@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import IntEnum
 
 import asyncpg
@@ -49,17 +48,10 @@ class LedgerUnreachable(CommandFailed):
     def __init__(self, url: str, error: BaseException) -> None:
         super().__init__(
             f"the ledger at {bridge.without_secrets(url)} can't be reached "
-            f"({_reason(error)}); "
+            f"({bridge.reason_without_secrets(error)}); "
             "start it or give another with --database",
             Exit.LEDGER_UNREACHABLE,
         )
-
-
-def _reason(error: BaseException) -> str:
-    # asyncio puts the address into strerror; the number has the system's own words
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()
-    return bridge.reason_without_secrets(error)
 
 
 def explained(error: Exception) -> tuple[list[str], Exit]:

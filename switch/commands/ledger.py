@@ -24,7 +24,9 @@ T = TypeVar("T")
 
 _URL = re.compile(r"postgres(ql)?://[^\s]*\Z")
 
-_LOST = (*bridge.CONNECTION_LOST, TimeoutError)
+_AWAY = (*bridge.CONNECTION_LOST, *bridge.CONNECTION_REFUSED, TimeoutError)
+# while working, an OSError may also be about a file, which is no matter of the ledger
+_LOST = (ConnectionError, TimeoutError, *(e for e in bridge.CONNECTION_LOST if e is not OSError))
 
 
 @Parameter(name="*")
@@ -99,7 +101,7 @@ def with_ledger(where: Where, config: Config, body: Callable[[Ledger], Awaitable
         timeout_seconds = config.ledger.connect_timeout_seconds
         try:
             connection = await bridge.connect(url, timeout_seconds=timeout_seconds)
-        except (*_LOST, *bridge.CONNECTION_REFUSED) as error:
+        except _AWAY as error:
             raise LedgerUnreachable(url, error) from error
         try:
             return await body(Ledger(connection, url))
@@ -115,7 +117,7 @@ def with_ledger(where: Where, config: Config, body: Callable[[Ledger], Awaitable
 async def _closed(connection: Connection) -> None:
     try:
         await connection.close()
-    except _LOST:
+    except _AWAY:
         connection.terminate()
 
 

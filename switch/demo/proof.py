@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ SCRAPE_SECONDS_MAX = 5
 DISAGREEMENTS_MAX = 5
 SCRAPED = (
     "citycard_ledger_up",
-    "citycard_ledger_imbalance",
     "citycard_requests_total",
     "citycard_duplicates_total",
     "citycard_late_answers_total",
@@ -100,7 +100,9 @@ class Proof(msgspec.Struct, frozen=True):
     audit: AuditReport
 
 
-async def prove(connection: Connection, journal: Path) -> Proof:
+async def prove(
+    connection: Connection, journal: Path, balance_caps_minor: Mapping[str, int]
+) -> Proof:
     """Read it all from the ledger; changes nothing."""
     answers = read_journal(journal)
     totals = await connection.fetchrow(_QUERIES["totals"])
@@ -111,7 +113,7 @@ async def prove(connection: Connection, journal: Path) -> Proof:
         transfers=totals["transfers"],
         agreement=agree(answers, await connection.fetch(_QUERIES["purchases"])),
         story=await story(connection, answers),
-        audit=await audit(connection),
+        audit=await audit(connection, balance_caps_minor=balance_caps_minor),
     )
 
 

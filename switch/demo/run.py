@@ -16,13 +16,13 @@ from types import FrameType
 
 import msgspec
 
-from switch import config as configuration
 from switch.app import ReadyState
 from switch.config import Config
 from switch.demo import stage
 from switch.demo.children import Acquirer, ChildFailed, Figures, switch_serving
 from switch.demo.proof import Proof, Scrape, prove, scrape
 from switch.demo.screen import Screen, console
+from switch.demo.staged import LINK, write_configuration
 from switch.ledger import bridge
 from switch.ledger.embedded import running
 from switch.ledger.embedded_places import EmbeddedServerError
@@ -31,15 +31,6 @@ from switch.ledger.migrate import LedgerUnfit
 CARDS_MIN = 200
 RATE_DEFAULT = 500.0
 DIRECTORY = Path(".citycard") / "demo"
-CONFIGURATION = """\
-# Written by `citycard demo`: any free ports, the rest as shipped.
-[server]
-metrics_port = 0
-
-[[links]]
-name = "retail-1"
-port = 0
-"""
 EXIT_OK, EXIT_FINDINGS, EXIT_USAGE, EXIT_LEDGER = 0, 1, 2, 3
 
 
@@ -113,9 +104,7 @@ def _demonstrate(
     workers: int,
     backend: bridge.Backend,
 ) -> Report:
-    config_file = home / "citycard.toml"
-    config_file.write_text(CONFIGURATION, "utf-8")
-    config = configuration.load(config_file)
+    config_file, config = write_configuration(home)
     crowd = stage.crowd_of(cards)
     screen.heading(f"citycard demo · {cards:,} cards · {rate:,.0f} payments/s for {seconds} s")
     with running(home) as server:
@@ -128,7 +117,7 @@ def _demonstrate(
             screen.line(_where(ready, workers, backend))
             figures, raw = _traffic(screen, ready, crowd, seconds, rate, home)
             scraped = scrape(config.server.host, ready.metrics)
-        proven = bridge.run("asyncio", _prove, url, home / "journal.jsonl")
+        proven = bridge.run("asyncio", _prove, url, home / "journal.jsonl", config)
     ok = figures.sound and proven.audit.clean and not proven.agreement.disagreements
     _tell(screen, proven, figures, scraped, home, ok)
     return Report(ok, seconds, rate, cards, workers, backend, url, raw, proven, scraped)
@@ -154,7 +143,7 @@ def _traffic(
     screen: Screen, ready: ReadyState, crowd: stage.Crowd, seconds: int, rate: float, home: Path
 ) -> tuple[Figures, msgspec.Raw]:
     acquirer = Acquirer(
-        port=ready.links["retail-1"], crowd=crowd, seconds=seconds, rate=rate, directory=home
+        port=ready.links[LINK], crowd=crowd, seconds=seconds, rate=rate, directory=home
     )
     try:
         try:
@@ -168,10 +157,10 @@ def _traffic(
         acquirer.kill()
 
 
-async def _prove(url: str, journal: Path) -> Proof:
+async def _prove(url: str, journal: Path, config: Config) -> Proof:
     connection = await bridge.connect(url)
     try:
-        return await prove(connection, journal)
+        return await prove(connection, journal, config.tiers.balance_caps_minor())
     finally:
         await connection.close()
 
@@ -191,7 +180,7 @@ def _tell(
     screen.heading("\nWhat proves it")
     screen.proof(proven, scraped)
     if ok:
-        where = f"--directory {_shown(home)} --config {_shown(home / 'citycard.toml')}"
+        where = f"--directory {_shown(home)}"
         screen.line("kept     until the next demonstration; look at it with")
         if proven.story:
             screen.line(f"         citycard card show {proven.story.card_id} {where}")

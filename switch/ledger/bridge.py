@@ -8,9 +8,10 @@ why the ledger is reached in few, large calls.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeVar, get_args
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import asyncpg
@@ -75,22 +76,37 @@ CONNECTION_REFUSED = (
 
 
 def without_secrets(url: str) -> str:
-    """The address of a database for people: no password, no user."""
-    parts = urlsplit(url)
-    place = parts.hostname or dict(parse_qsl(parts.query)).get("host", "local socket")
-    port = f":{parts.port}" if parts.hostname and parts.port else ""
-    return f"{place}{port}{parts.path}"
+    """HOST:PORT/DATABASE of a connection URL, without user and password."""
+    try:
+        parts = urlsplit(url)
+        query = parse_qs(parts.query)
+        host = parts.hostname or query.get("host", ["localhost"])[0]
+        port = parts.port or query.get("port", ["5432"])[0]
+    except ValueError:
+        return "the address given"
+    return mask_digit_runs(f"{host}:{port}/{parts.path.lstrip('/')}")
 
 
 def reason_without_secrets(error: BaseException) -> str:
-    """Why a connection failed, in the words of the system and never the address's."""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    if isinstance(error, asyncpg.PostgresError):
-        return mask_digit_runs(str(error))
-    return type(error).__name__
+    """Why a connection failed, in words that quote nothing of its address."""
+    match error:
+        case TimeoutError():
+            return "no answer in time"
+        case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
+            return "user or password refused"
+        case asyncpg.InvalidCatalogNameError():
+            return "there is no such database"
+        case ConnectionRefusedError():
+            return "connection refused"
+        case FileNotFoundError():
+            return "no server socket there"
+        case OSError() if error.strerror and error.errno:
+            return os.strerror(error.errno).lower()
+        case OSError():
+            # asyncpg joins the failures of several addresses into one text
+            return "connection refused" if "refused" in str(error) else "no connection"
+        case _:
+            return type(error).__name__
 
 
 class Prepared:

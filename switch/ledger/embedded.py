@@ -253,8 +253,12 @@ class _Copy:
 
     def _launch(self, alive: IO[bytes]) -> None:
         """Start the server, which inherits the `alive` lock, and wait until it is ready."""
-        # With that lock free no process of this cluster lives; its pid file may yet name a
-        # number that another program has by now.
+        # With that lock free no process of this cluster lives. Its pid files may yet name a
+        # number that another program has by now, or a dead server that nobody has reaped,
+        # as in a container without an init; PostgreSQL would take either for a live one.
+        socket = f".s.PGSQL.{PORT}"
+        for left_over in (self.sockets / socket, self.sockets / f"{socket}.lock"):
+            left_over.unlink(missing_ok=True)
         (self.cluster / "postmaster.pid").unlink(missing_ok=True)
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
             self.log.replace(self.log.with_suffix(".log.1"))

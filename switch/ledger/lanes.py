@@ -109,6 +109,10 @@ class Lane:
     @property
     def wait_ns(self) -> int:
         """What a new ticket would wait, judged by the recent batches."""
+        if not self._current and not self._queue:
+            # Idle: nothing to wait for, whatever the last batches took. Refusing by them
+            # would end the very batches that correct the judgement after a stall.
+            return 0
         return int(self._batch_ns + len(self._queue) * self._request_ns)
 
     def put(self, ticket: Ticket) -> None:

@@ -39,6 +39,8 @@ RECEIVE_BYTES = 16_384
 UNREADABLE_MAX = 50
 """Frames in a row of which not even an answer could be made, before the link is closed."""
 SWEEP_SECONDS = 1.0
+LINGER_SECONDS = 0.5
+"""How long a closing link waits for the peer to close too, so that it reads its last answers."""
 
 Submit = Callable[[Request, Callable[[Reply], None]], None]
 
@@ -157,27 +159,37 @@ class Connection:
         self._writing = False
         self._outstanding = 0
         self._unreadable = 0
+        self._reading = anyio.CancelScope()
         self._tasks: TaskGroup | None = None
+        """Only while it is served: an answer that comes later goes nowhere."""
 
     async def serve(self) -> None:
         """Read until the peer ends, the link is lost or it is cut; then finish what is owed."""
-        why, where = "", {}
+        why: str = ""
+        where: dict[str, object] = {}
         try:
             with self.scope:
                 async with anyio.create_task_group() as tasks:
                     self._tasks = tasks
                     try:
-                        await self._read()
+                        with self._reading:
+                            await self._read()
                     except FramingError as error:
                         self.reason = "framing"
                         why = error.reason
                         where = {"field": error.field_path, "offset": error.offset}
                         self._take(list(error.frames), self.last_byte_ns)
                     await self._finish()
+                    if not self.owes:
+                        await self._part()
                     tasks.cancel_scope.cancel()
         except* (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-            self.reason = "peer"
+            pass  # the peer is gone: nobody is left to read what is still owed
+        except* Exception as faults:  # noqa: BLE001 - one link's fault must not end the others
+            self.reason = "fault"
+            where = {"exc_info": faults}
         finally:
+            self._tasks = None
             self._answers.clear()
             await anyio.aclose_forcefully(self._stream)
             self.link.closed(self, why or _WHY[self.reason], **where)
@@ -186,6 +198,11 @@ class Connection:
     def owes(self) -> bool:
         """Whether answers are still to be given or written."""
         return bool(self._outstanding or self._answer_bytes)
+
+    def drain(self) -> None:
+        """Read no more; what was read is answered, then the connection closes."""
+        self.reason = "drain"
+        self._reading.cancel()
 
     def cut(self, reason: str) -> None:
         """Close the connection now, for a reason of the catalogue."""
@@ -235,8 +252,9 @@ class Connection:
                 self._send(one, network_reply(link.terms, message, now_local))
             case Refusal():
                 link.faulty(self, request)
-                self._count(Kind.PURCHASE, request.outcome, received_ns)
-                self._reply(one, message, Reply(request.outcome))
+                # A response of another host is at fault too, and never answered.
+                if self._reply(one, message, Reply(request.outcome)):
+                    self._count(Kind.PURCHASE, request.outcome, received_ns)
             case _:
                 assert_never(request)
 
@@ -248,15 +266,18 @@ class Connection:
 
         return respond
 
-    def _reply(self, one: Frame, message: Message, reply: Reply) -> None:
+    def _reply(self, one: Frame, message: Message, reply: Reply) -> bool:
+        """Write the answer; False where the message is one that must not be answered."""
         link = self.link
         now_us = link.clock.now_us()
         business_date = link.calendar.business_date(now_us)
         answer = write(
             link.terms, message, reply, link.calendar.local(now_us), f"{business_date:%m%d}"
         )
-        if answer is not None:
-            self._send(one, answer)
+        if answer is None:
+            return False
+        self._send(one, answer)
+        return True
 
     def _answer_malformed(self, one: Frame, error: DecodeError) -> None:
         self.link.faulty(self, error)
@@ -272,6 +293,10 @@ class Connection:
         link = self.link
         seconds = (link.clock.monotonic_ns() - received_ns) / NANOSECONDS
         link.metrics.answered(link.terms.segment, kind, outcome, seconds)
+        if outcome in _BUDGET_NOT_KEPT:
+            link.metrics.late(link.terms.segment)
+        elif outcome is Outcome.KEY_REUSED:
+            link.metrics.duplicates("key_reused")
 
     def _send(self, one: Frame, answer: Message) -> None:
         terms = self.link.terms
@@ -282,14 +307,14 @@ class Connection:
             # Ours to mend: no request that decoded may lead here.
             self.link.faulty(self, error)
             return
-        if self.scope.cancel_called:
+        if self.scope.cancel_called or self._tasks is None:
             return
         self._answers.append(octets)
         self._answer_bytes += len(octets)
         if self._answer_bytes > self.link.limits.unanswered_bytes_max:
             self.cut("unread_answers")
             return
-        if not self._writing and self._tasks is not None:
+        if not self._writing:
             self._writing = True
             self._tasks.start_soon(self._write)
         self._answered.set()
@@ -314,7 +339,18 @@ class Connection:
             while self.owes:  # noqa: ASYNC110 - once per connection
                 await anyio.sleep(0.01)
 
+    async def _part(self) -> None:
+        """Close our side first: closing on unread bytes resets a link, and loses its answers."""
+        with anyio.move_on_after(LINGER_SECONDS):
+            try:
+                await self._stream.send_eof()
+                while True:
+                    await self._stream.receive(RECEIVE_BYTES)
+            except anyio.EndOfStream:
+                return
 
+
+_BUDGET_NOT_KEPT = (Outcome.NO_BUDGET, Outcome.OUTCOME_UNKNOWN, Outcome.ANSWERED_LATE)
 _WHY = {
     "peer": "the peer closed it",
     "framing": "frames cannot be told apart or read any more; check framing and dialect",
@@ -327,10 +363,15 @@ _WHY = {
 }
 
 
-async def sweep(open_connections: set[Connection], limits: LinkLimits, clock: Clock) -> None:
+async def sweep(
+    open_connections: set[Connection],
+    limits: LinkLimits,
+    clock: Clock,
+    interval_seconds: float = SWEEP_SECONDS,
+) -> None:
     """Cut idle and dawdling connections, until cancelled: one look a second for all of them."""
     while True:
-        await anyio.sleep(SWEEP_SECONDS)
+        await anyio.sleep(interval_seconds)
         now_ns = clock.monotonic_ns()
         for connection in list(open_connections):
             begun_ns = connection.frame_begun_ns

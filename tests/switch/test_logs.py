@@ -6,7 +6,6 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,14 +18,7 @@ LONG_RUN = re.compile(r"\d{13}")
 CARD = "6222021234567890123"
 
 
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    kept = (root.handlers, root.level, sys.excepthook, sys.unraisablehook, logging.raiseExceptions)
-    yield
-    root.handlers, level, sys.excepthook, sys.unraisablehook, logging.raiseExceptions = kept
-    root.setLevel(level)
-    logging.captureWarnings(False)
+pytestmark = pytest.mark.usefixtures("process_as_before")
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:
@@ -181,6 +173,16 @@ raise RuntimeError("{CARD}")
         "uncaught exception in a thread",
         "uncaught exception",
     ]
+
+
+def test_what_is_handed_down_is_the_default() -> None:
+    logs.hand_down("console", "error")
+    stream = io.StringIO()
+    logs.configure(stream=stream)
+    logs.get("test").warning("quiet")
+    logs.get("test").error("loud")
+    assert stream.getvalue().endswith("error    loud  room=test\n")
+    assert stream.getvalue().count("\n") == 1
 
 
 SECOND_NS = 1_000_000_000

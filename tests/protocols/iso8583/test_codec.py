@@ -254,6 +254,10 @@ REFUSED = [
     ("unionpay_pos", bytes.fromhex("0200 4000000000000000 09 6200000005"), "DE2", 15),
     ("unionpay_pos", bytes.fromhex("0200 0000020000000000 1001"), "DE23", 10),
     ("unionpay_pos", bytes.fromhex("0200 0000040000000000 0211"), "DE22", 11),
+    # the same in a run of neighbouring fields
+    ("unionpay_pos", bytes.fromhex("0200 0000060000000000 0211 0001"), "DE22", 11),
+    ("unionpay_pos", bytes.fromhex("0200 0000060000000000 0210 1001"), "DE23", 12),
+    ("iso87_binary", bytes.fromhex("0200 0000300000000000 0156 1156"), "DE20", 12),
     ("unionpay_pos", bytes.fromhex("0200 0000000020000000 10 12345f2612"), "DE35", 13),
     ("unionpay_pos", bytes.fromhex("0200 0000000000000200 1002 9f36"), "DE55", 10),
     ("unionpay_pos", bytes.fromhex("0200 0000000000000200 0256") + bytes(256), "DE55", 10),
@@ -335,6 +339,7 @@ UNWRITABLE: list[tuple[str, Message, str]] = [
     ("iso87_ascii", Message("0200", {28: "X00000150"}), "DE28"),
     ("unionpay_pos", Message("0200", {4: "00000000a840", 11: "000417"}), "DE4"),
     ("unionpay_pos", Message("0200", {35: "6200=2612"}), "DE35"),
+    ("unionpay_pos", Message("0200", {35: "6200d2612"}), "DE35"),
     ("unionpay_pos", Message("0200", {55: bytes(256)}), "DE55"),
     ("iso87_binary", Message("0200", {28: "C0000015x"}), "DE28"),
 ]

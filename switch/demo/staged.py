@@ -1,0 +1,131 @@
+"""A switch on a stage for load generators: `python -m switch.demo.staged`.
+
+It sets the stage once, then takes orders as JSON lines on standard input and answers each
+with one on standard output: `{"backend": "asyncio", "workers": 1}` starts a switch (stopping
+the one before); end of input stops it, audits the ledger and ends. So whoever started it
+can end without leaving anything behind, even by being killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from switch import config as configuration
+from switch.config import Config
+from switch.demo import stage
+from switch.demo.children import ChildFailed, switch_serving
+from switch.ledger import bridge
+from switch.ledger.audit import AuditReport, audit
+from switch.ledger.embedded import running
+from switch.ledger.embedded_places import EmbeddedServerError
+
+CONFIGURATION = """\
+# Any free ports, the rest as shipped.
+[server]
+metrics_port = 0
+
+[[links]]
+name = "retail-1"
+port = 0
+"""
+LINK = "retail-1"
+
+
+class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which switch to start next."""
+
+    backend: bridge.Backend = "asyncio"
+    workers: int = 1
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """Where it is: the link's port, the workers' metrics ports, and the issued cards."""
+
+    port: int
+    metrics: list[int]
+    cards: int
+    blocked: int
+    poor: int
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The audit at the end; `findings` names each broken invariant with its count."""
+
+    clean: bool
+    checks: int
+    findings: dict[str, int]
+
+
+def write_configuration(home: Path) -> tuple[Path, Config]:
+    """The configuration file of a staged switch, and what it says."""
+    path = home / "citycard.toml"
+    path.write_text(CONFIGURATION, "utf-8")
+    return path, configuration.load(path)
+
+
+def serve_orders(home: Path, cards: int) -> int:
+    """Set the stage and follow the orders on standard input; 0 when the audit is clean."""
+    crowd = stage.crowd_of(cards)
+    with stage.own_directory(home), running(home) as server, ExitStack() as closing:
+        config_file, config = write_configuration(home)
+        bridge.run("asyncio", stage.fresh_database, server.url_for("postgres"))
+        key = stage.card_key(config, home)
+        bridge.run("asyncio", stage.set_stage, server.url, config, key, crowd, _unheard)
+        for line in sys.stdin.buffer:
+            order = msgspec.json.decode(line, type=Order)
+            closing.close()
+            ready = closing.enter_context(
+                switch_serving(
+                    config=config_file,
+                    url=server.url,
+                    directory=home,
+                    workers=order.workers,
+                    backend=order.backend,
+                )
+            )
+            _say(Serving(ready.links[LINK], ready.metrics, cards, crowd.blocked, crowd.poor))
+        closing.close()
+        report = bridge.run("asyncio", _audit, server.url, config)
+    findings = {check.name: check.findings for check in report.checks if check.findings}
+    _say(Ended(report.clean, len(report.checks), findings))
+    return 0 if report.clean else 1
+
+
+async def _audit(url: str, config: Config) -> AuditReport:
+    connection = await bridge.connect(url)
+    try:
+        return await audit(connection, balance_caps_minor=config.tiers.balance_caps_minor())
+    finally:
+        await connection.close()
+
+
+def _unheard(_step: str) -> None:
+    """Nobody watches the stage being set."""
+
+
+def _say(line: Serving | Ended) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 for a clean audit, 1 for findings, 3 when the stage could not be set."""
+    parser = argparse.ArgumentParser(prog="python -m switch.demo.staged", description=__doc__)
+    parser.add_argument("--directory", type=Path, required=True, help="of its own ledger")
+    parser.add_argument("--cards", type=int, default=20_000)
+    given = parser.parse_args(argv)
+    try:
+        return serve_orders(given.directory.absolute(), given.cards)
+    except (EmbeddedServerError, stage.StageNotSet, ChildFailed) as error:
+        print(f"staged switch: {error}", file=sys.stderr)  # noqa: T201 - a command's sentence
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
