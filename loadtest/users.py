@@ -31,7 +31,6 @@ class AnotherAnswer(Exception):
     """The same bytes got another answer than before: the switch is not idempotent."""
 
 
-@events.init_command_line_parser.add_listener
 def add_arguments(parser: Any, **_: object) -> None:
     """What the acquirer's side must know of the issued cards."""
     parser.add_argument("--cards", type=int, default=20_000, help="issued: 0 to this less one")
@@ -56,12 +55,16 @@ class Crowds:
 _crowds: dict[int, Crowds] = {}
 
 
-@events.init.add_listener
 def prepare(environment: Environment, **_: object) -> None:
     """Draw the crowd once the command line is known."""
     given = environment.parsed_options
     assert given is not None
     _crowds[id(environment)] = Crowds(given)
+
+
+# Locust's event hooks have no annotations.
+events.init_command_line_parser.add_listener(add_arguments)  # type: ignore[no-untyped-call]
+events.init.add_listener(prepare)  # type: ignore[no-untyped-call]
 
 
 class RetailTerminal(User):

@@ -84,7 +84,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     `key` (16 bytes) is the idempotency key of design §3; `payload_hash` (8 bytes) tells a
     repeat from another message under the same key. Both clocks are monotonic nanoseconds:
     `received_ns` is the first byte of the frame, `deadline_ns` = received + budget.
-    `local_at` is the terminal's own clock, MMDDhhmmss (DE13 + DE12). `original_id` is the
+    `local_at` is the terminal's own clock, MMDDhhmmss (DE13 + DE12), or the batch number of
+    a terminal that sends no clock. `original_id` is the
     authorization a reversal gives back, `purse` the purse a load is for; others leave both.
     """
 

@@ -34,7 +34,8 @@ def decode(spec: Spec | str, message: bytes) -> Message:
     """The message in these bytes, all of them.
 
     Raises DecodeError and nothing else for any bytes; its `partial` is what was read before
-    the fault, and after it too where the faulty contents are all that is wrong. UnknownSpec if `spec` is a name that no format has.
+    the fault, and after it too where contents are all that is wrong. UnknownSpec if `spec` is
+    a name that no format has.
     """
     return _codec_of(spec).decode(message)
 

@@ -29,7 +29,7 @@ _GOODS_AND_SERVICES = "00"
 """The first two digits of DE3: a debit for goods and services."""
 _PREAUTHORIZED = "06"
 """DE25 of a preauthorization or its completion; neither is a sale by itself."""
-_REQUIRED_OF_SALE = (4, 11, 12, 13, 41, 42, 49)
+_REQUIRED_OF_SALE = (4, 11, 41, 42, 49)
 _DAYS_OF_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _DATES = frozenset(
     f"{month:02}{day:02}"
@@ -178,7 +178,7 @@ def _read_sale(
     terms: LinkTerms, message: Message, received_ns: int, hash_key: bytes
 ) -> Request | Refusal:
     pan, expiry, pan_path = _card_of(message)
-    refusal = _malformed_sale(message, pan, pan_path) or _sale_off_terms(terms, message)
+    refusal = _malformed_sale(terms, message, pan, pan_path) or _sale_off_terms(terms, message)
     if refusal is not None:
         return refusal
     text = message.text
@@ -187,7 +187,7 @@ def _read_sale(
     mcc = text(18) or terms.default_mcc
     stan = text(11)
     message_class = message.mti[:2]
-    local_at = text(13) + text(12)
+    local_at = _local_at(terms, message)
     key_parts: dict[KeyPart, str] = {
         "acquirer": terms.acquirer,
         "terminal": terminal,
@@ -220,7 +220,7 @@ def _read_sale(
     )
 
 
-def _malformed_sale(message: Message, pan: str, pan_path: str) -> Refusal | None:
+def _malformed_sale(terms: LinkTerms, message: Message, pan: str, pan_path: str) -> Refusal | None:
     """What the message itself is worth, without looking at the link."""
     text = message.text
     processing_code = text(3)
@@ -240,13 +240,30 @@ def _malformed_sale(message: Message, pan: str, pan_path: str) -> Refusal | None
         return _missing(2)
     if not (PAN_DIGITS_MIN <= len(pan) <= PAN_DIGITS_MAX and _digits(pan)):
         return Refusal(Outcome.MALFORMED, pan_path, "no card number has this length or form")
-    if not _is_time(text(12)):
+    if not _local_at(terms, message):
+        return _missing(13 if text(12) else 12)
+    if text(12) and not _is_time(text(12)):
         return Refusal(Outcome.MALFORMED, "DE12", "there is no such time; send hhmmss")
-    if text(13) not in _DATES:
+    if text(13) and text(13) not in _DATES:
         return Refusal(Outcome.MALFORMED, "DE13", "there is no such date; send MMDD")
     if not _digits(text(4)):
         return Refusal(Outcome.MALFORMED, "DE4", "the amount is not digits; send minor units")
     return None
+
+
+def _local_at(terms: LinkTerms, message: Message) -> str:
+    """MMDDhhmmss of the terminal's clock; empty where the message lacks what tells it.
+
+    UnionPay POS terminals leave DE12 and DE13 to the host. Within one batch (DE60.2, six
+    digits) they never use a STAN twice, so the batch number stands in for the time.
+    """
+    text = message.text
+    if text(12) and text(13):
+        return text(13) + text(12)
+    if terms.dialect == "unionpay_pos" and not text(12) and not text(13):
+        batch = text(60)[2:8]
+        return batch if len(batch) == 6 and _digits(batch) else ""
+    return ""
 
 
 def _sale_off_terms(terms: LinkTerms, message: Message) -> Refusal | None:

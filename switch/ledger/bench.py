@@ -249,7 +249,16 @@ def pgbench(server: EmbeddedServer, *arguments: str) -> str:
 
 def _pgbench_round(server: EmbeddedServer, clients: int, seconds: float) -> Measured:
     said = pgbench(
-        server, "-M", "prepared", "-c", str(clients), "-j", "2", "-n", "-T", str(round(seconds))
+        server,
+        "-M",
+        "prepared",
+        "-c",
+        str(clients),
+        "-j",
+        "2",
+        "-n",
+        "-T",
+        str(max(1, round(seconds))),
     )
     tps, latency = _TPS.search(said), _LATENCY.search(said)
     assert tps is not None
@@ -333,13 +342,19 @@ def summarise(rounds: Sequence[Sequence[Measured]]) -> list[Figure]:
 
 
 def measure(
-    directory: Path, *, seconds: float, rounds: int, cards: int, say: Callable[[str], None]
+    directory: Path,
+    *,
+    seconds: float,
+    rounds: int,
+    cards: int,
+    say: Callable[[str], None],
+    scale: int = PGBENCH_SCALE,
 ) -> Figures:
     """Run everything on an embedded server in this (empty) directory."""
     with running(directory) as server:
         say(f"issuing and loading {cards:,} cards")
         bench = bridge.run("asyncio", _prepared, server.url, cards)
-        pgbench(server, "-i", "-q", "-s", str(PGBENCH_SCALE))
+        pgbench(server, "-i", "-q", "-s", str(scale))
         measured: list[list[Measured]] = []
         for number in range(1, rounds + 1):
             say(f"round {number} of {rounds}")

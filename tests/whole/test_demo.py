@@ -55,11 +55,13 @@ def test_an_interrupted_demonstration_ends_in_order(tmp_path):
     command[command.index("--seconds") + 1] = "120"
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
+    said = ""
     for line in process.stdout:
+        said += line
         if " p99 " in line:
             process.send_signal(signal.SIGINT)
             break
-    said = process.stdout.read()
+    said += process.stdout.read()
     assert process.wait(60) == 0, said
     assert json.loads(summary.read_text())["ok"] is True
     assert "stopping" in said

@@ -353,3 +353,37 @@ def test_another_network_function_is_refused() -> None:
     refusal = read(terms(), Message("0800", {11: "000001", 70: "161"}), 1)
     assert isinstance(refusal, Refusal)
     assert (refusal.outcome, refusal.field_path) == (Outcome.UNSUPPORTED, "DE70")
+
+
+# ---- terminals that leave the clock to the host ------------------------------------------
+
+
+def test_a_pos_terminal_without_a_clock_is_known_by_its_batch() -> None:
+    pos = terms("unionpay_pos")
+    first = sale("unionpay_pos", de12=None, de13=None, de60="22000001000600")
+    request = understood(first, pos)
+    assert request.local_at == "000001"
+    assert understood(first, pos).key == request.key
+    later = sale("unionpay_pos", de12=None, de13=None, de60="22000002000600")
+    assert understood(later, pos).key != request.key
+    answer = write(pos, first, APPROVED, NOW)
+    assert answer is not None
+    assert (answer.fields[12], answer.fields[13]) == ("180509", "1122")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "changes", "path"),
+    [
+        ("unionpay_pos", {"de12": None, "de13": None, "de60": None}, "DE12"),
+        ("unionpay_pos", {"de12": None, "de13": None, "de60": "22"}, "DE12"),
+        ("unionpay_pos", {"de12": None}, "DE12"),
+        ("unionpay_pos", {"de13": None}, "DE13"),
+        ("iso87_ascii", {"de12": None, "de13": None}, "DE12"),
+    ],
+)
+def test_without_clock_and_batch_a_sale_is_malformed(
+    dialect: Dialect, changes: dict[str, str | None], path: str
+) -> None:
+    refusal = read(terms(dialect), sale(dialect, **changes), 1)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.outcome, refusal.field_path) == (Outcome.MALFORMED, path)
