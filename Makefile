@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SOURCES := switch protocols risk loadtest tests
 
-.PHONY: demo test lint bench load lock clean
+.PHONY: demo test lint faults bench load lock clean
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "citycard needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
@@ -23,6 +23,10 @@ lint: .venv/ready
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Real faults under traffic, twenty times as many as in `make test`.
+faults: .venv/ready
+	CITYCARD_FAULTS=$${CITYCARD_FAULTS:-20} $(BIN)/python -m pytest -n 0 tests/faults $(TEST)
 
 bench: .venv/ready
 	$(BIN)/python -m loadtest.bench $(BENCH)

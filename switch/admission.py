@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from protocols.message import Kind, Outcome, Reply, Request, Segment
-from switch.posting import Directed
+from switch.posting import Directed, Posting
 
 Respond = Callable[[Reply], None]
 
@@ -17,21 +17,25 @@ Respond = Callable[[Reply], None]
 class Ticket:
     """A request on its way to one answer.
 
-    `answered` is the outcome already given, before or after the ledger knew. `sent` means a
-    posting of it may be in the ledger though no verdict came back. `followers` are repeats
-    of the same message that arrived meanwhile and get the same answer.
+    `answered` is the outcome already given, before or after the ledger knew. `sent` are the
+    postings of it that may be in the ledger though no verdict came back. `reversing` means
+    that its approval is being given back, and that settles it. `followers` are repeats of
+    the same message that arrived meanwhile and get the same answer; `first` is whom they
+    follow.
     """
 
     __slots__ = (
         "answered",
         "directed",
         "done",
+        "first",
         "followers",
         "on_settled",
         "posting",
         "queued_ns",
         "request",
         "respond",
+        "reversing",
         "sent",
     )
 
@@ -44,9 +48,11 @@ class Ticket:
         self.directed: Directed | None = None
         self.answered: Outcome | None = None
         self.posting = False
-        self.sent = False
+        self.sent: tuple[Posting, ...] = ()
+        self.reversing = False
         self.done = False
         self.queued_ns = 0
+        self.first: Ticket | None = None
         self.followers: list[Ticket] = []
 
     @property
@@ -56,6 +62,24 @@ class Ticket:
     @property
     def settled(self) -> bool:
         return self.answered is not None
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the ledger may hold money of this message that no answer has told of."""
+        first = self.first
+        under_way = self.posting or self.reversing or bool(self.sent)
+        return under_way or (first is not None and first.in_doubt)
+
+    def lost(self, posting: Posting) -> None:
+        """Remember a posting that was sent and brought no verdict back.
+
+        An approval is made only within the budget and a reversal is known by its key, so a
+        few are enough however long the ledger stays away.
+        """
+        if self.request.kind is Kind.REVERSAL:
+            self.sent = (posting,)
+        elif posting.outcome.approved or not self.sent:
+            self.sent = (*self.sent, posting)
 
     def answer(self, reply: Reply) -> bool:
         """Give the answer once; False when another was given before."""
@@ -67,8 +91,7 @@ class Ticket:
 
     def expire(self) -> None:
         """The deadline: admit that it can't be met, and whether a posting may be under way."""
-        in_doubt = self.posting or self.sent
-        self.answer(Reply(Outcome.OUTCOME_UNKNOWN if in_doubt else Outcome.NO_BUDGET))
+        self.answer(Reply(Outcome.OUTCOME_UNKNOWN if self.in_doubt else Outcome.NO_BUDGET))
 
     def finish(self, reply: Reply) -> bool:
         """Answer and settle: nothing more happens to this ticket. False if answered before."""
@@ -81,6 +104,8 @@ class Ticket:
         if self.done:
             return
         self.done = True
+        self.sent = ()
+        self.reversing = False
         self.on_settled(self)
         for follower in self.followers:
             follower.finish(final)
@@ -108,6 +133,7 @@ class Flight:
             return Outcome.KEY_REUSED
         self.count += 1
         if first is not None:
+            ticket.first = first
             first.followers.append(ticket)
         else:
             self._by_key[ticket.request.key] = ticket

@@ -20,6 +20,7 @@ import anyio
 import msgspec
 from anyio.abc import Process
 
+from risk.findings import RulesetError
 from switch import logs
 from switch.clock import Clock, SystemClock
 from switch.config import Config, key_path
@@ -28,6 +29,7 @@ from switch.ledger import bridge, migrate
 from switch.ledger.embedded import running
 from switch.ledger.embedded_places import EmbeddedServerError
 from switch.ledger.prepare import Prepared, prepare
+from switch.terms import load_terms
 from switch.worker import Assignment, Ready
 
 RESTART_FIRST_SECONDS = 0.1
@@ -109,6 +111,7 @@ def serve(
     key_file = key_path(config, directory)
     try:
         key = read_key(key_file)
+        load_terms(config, {})  # a ruleset that cannot be used is told before anything starts
         with ledger_url(config, directory, database) as url:
             embedded = not (database or config.ledger.database)
             bridge.run(
@@ -122,7 +125,7 @@ def serve(
             with _held_ports(config) as ports:
                 supervisor = Supervisor(config, backend, workers, url, key_file, ports, ready_file)
                 return bridge.run("asyncio", supervisor.run)
-    except (KeyFileError, PortTaken, migrate.LedgerUnfit) as error:
+    except (KeyFileError, PortTaken, RulesetError, migrate.LedgerUnfit) as error:
         _log.error(str(error))
         return EXIT_CONFIGURATION
     except (LedgerUnreachable, EmbeddedServerError) as error:
@@ -180,6 +183,7 @@ class Supervisor:
         """Until a signal, or until a worker cannot even start."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._await_signal)
+            tasks.start_soon(self._kill_late)
             async with anyio.create_task_group() as keepers:
                 for slot in self._slots:
                     keepers.start_soon(self._keep, slot)
@@ -197,6 +201,15 @@ class Supervisor:
         for process in self._processes.values():
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
+
+    async def _kill_late(self) -> None:
+        """Kill what has not ended long after its drain should have."""
+        await self._stop_asked.wait()
+        await anyio.sleep(self._config.server.drain_seconds + KILL_MARGIN_SECONDS)
+        for slot, process in self._processes.items():
+            _log.error("worker does not end; killing it", slot=slot, pid=process.pid)
+            self._exit_code = EXIT_FAILED
+            process.kill()
 
     async def _keep(self, slot: int) -> None:
         """Keep one slot filled."""
@@ -247,16 +260,9 @@ class Supervisor:
                         line = b""
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 pass
-            code = await self._ended(process)
+            code = await process.wait()
             del self._processes[slot]
             return code
-
-    async def _ended(self, process: Process) -> int:
-        patience_seconds = self._config.server.drain_seconds + KILL_MARGIN_SECONDS
-        with anyio.move_on_after(patience_seconds):
-            return await process.wait()
-        process.kill()
-        return await process.wait()
 
     def _assignment(self, slot: int) -> Assignment:
         first_port = self._config.server.metrics_port

@@ -15,6 +15,8 @@ import anyio
 from switch.clock import Clock
 
 NANOSECONDS = 1_000_000_000
+CLEAR_FROM = 4_096
+"""Items from which the settled ones are looked for: fewer are not worth the look."""
 
 
 class Deadlined(Protocol):
@@ -42,26 +44,34 @@ class DeadlineHeap:
         self._order = itertools.count()
         self._sooner = anyio.Event()
         self._wakes_at_ns = 0
+        self._clear_at = CLEAR_FROM
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def watch(self, item: Deadlined) -> None:
-        """Keep the item's deadline; it is let go of once settled."""
+        """Keep the item's deadline; it is let go of some time after it is settled."""
+        if len(self._heap) >= self._clear_at:
+            self._clear()
         heapq.heappush(self._heap, (item.deadline_ns, next(self._order), item))
         if item.deadline_ns < self._wakes_at_ns:
             self._sooner.set()
 
+    def _clear(self) -> None:
+        """Let go of what is settled, so that long budgets keep no more than twice the waiting."""
+        self._heap = [entry for entry in self._heap if not entry[2].settled]
+        heapq.heapify(self._heap)
+        self._clear_at = max(CLEAR_FROM, 2 * len(self._heap))
+
     def expire_due(self) -> int | None:
         """Expire what is due; the next deadline in monotonic ns, or None when nothing waits."""
-        heap = self._heap
         now_ns = self._clock.monotonic_ns()
-        while heap:
-            deadline_ns, _, item = heap[0]
+        while self._heap:
+            deadline_ns, _, item = self._heap[0]
             if item.settled:
-                heapq.heappop(heap)
+                heapq.heappop(self._heap)
             elif deadline_ns <= now_ns:
-                heapq.heappop(heap)
+                heapq.heappop(self._heap)
                 item.expire()
             else:
                 return deadline_ns

@@ -30,6 +30,7 @@ from switch.posting import (
     Posting,
     Purse,
     PurseState,
+    Stored,
     Transfer,
     purse_book,
 )
@@ -41,6 +42,13 @@ TIER_NAMES = {"T0": "anonymous", "T1": "named", "T2": "verified"}
 """Tiers as rules name them (domain §3.5)."""
 
 TRUST_ACCOUNT = ("BANK", "trust")
+
+CLAIMS_MAX = 8
+"""Answers written down as giving out one approval; a further repeat is answered without.
+
+That many would all have to be withdrawn at once before its answer could be wrong, and a
+terminal that repeats without end cannot make the ledger grow.
+"""
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -89,13 +97,13 @@ class Chosen(msgspec.Struct, frozen=True, gc=False):
 
 def decide(directed: Directed, loaded: Loaded, terms: Terms, moment: Moment) -> Decision:
     """The decision on one request, given everything the ledger knows about it."""
-    request = directed.request
+    request, account = directed.request, loaded.account
+    if account is not None:
+        moment = _not_before_history(moment, account)
     if loaded.stored is not None:
-        return _stored_answer(directed, loaded, moment)
-    account = loaded.account
+        return _stored_answer(directed, loaded.stored, moment)
     if account is None:
         return _declined(directed, moment, Outcome.UNKNOWN_CARD, "no such card")
-    moment = _not_before_history(moment, account)
     match request.kind:
         case Kind.PURCHASE:
             posting = _purchase(directed, loaded, account, terms, moment)
@@ -111,24 +119,26 @@ def decide(directed: Directed, loaded: Loaded, terms: Terms, moment: Moment) -> 
     return posting
 
 
-def resolved_as_answered(directed: Directed, outcome: Outcome, moment: Moment) -> Posting:
+def resolved_as_answered(
+    directed: Directed, account: Account | None, outcome: Outcome, moment: Moment
+) -> Posting:
     """The record of a request that was answered while its posting was in doubt.
 
     Written under the same key and version check as the posting itself: whichever of the
     two comes first makes the other fail, so the ledger ends up agreeing with the answer
     or shows the approval that must now be reversed.
     """
-    return _declined(directed, moment, outcome, "answered before the ledger could tell")
+    if account is not None:
+        moment = _not_before_history(moment, account)
+    posting = _declined(directed, moment, outcome, "answered before the ledger could tell")
+    if account is not None and posting.kind is not Kind.REPEAT:
+        _remember(account, posting)
+    return posting
 
 
-def _stored_answer(directed: Directed, loaded: Loaded, moment: Moment) -> Decision:
-    stored, request = loaded.stored, directed.request
-    assert stored is not None
-    if stored.payload_hash != request.payload_hash:
-        return Reply(Outcome.KEY_REUSED)
-    if Kind.REVERSAL in stored.followed_by and stored.outcome.approved:
-        return Reply(Outcome.ANSWERED_LATE, replayed=True)
-    reply = Reply(
+def stored_reply(stored: Stored) -> Reply:
+    """The answer that the ledger holds, to be given once more."""
+    return Reply(
         stored.outcome,
         stored.approved_minor,
         stored.authorization_id,
@@ -136,11 +146,21 @@ def _stored_answer(directed: Directed, loaded: Loaded, moment: Moment) -> Decisi
         stored.rrn,
         replayed=True,
     )
-    given_out_late = stored.outcome.approved and moment.now_us > stored.deadline_at_us
-    if not given_out_late or Kind.REPEAT in stored.followed_by or request.kind is Kind.REVERSAL:
-        return reply
-    # Its own worker may be about to reverse it as answered too late. Writing down that it is
-    # given out now, under the version check, makes exactly one of the two happen.
+
+
+def _stored_answer(directed: Directed, stored: Stored, moment: Moment) -> Decision:
+    request = directed.request
+    if stored.payload_hash != request.payload_hash:
+        return Reply(Outcome.KEY_REUSED)
+    if not stored.outcome.approved or request.kind is Kind.REVERSAL:
+        return stored_reply(stored)
+    if stored.followers.reversed:
+        return Reply(Outcome.ANSWERED_LATE, replayed=True)
+    if stored.followers.claims >= CLAIMS_MAX:
+        return stored_reply(stored)
+    # Its own worker may be about to reverse it as answered too late, at whatever moment
+    # that worker learns of it. Writing down that it is given out now, under the version
+    # check, makes exactly one of the two happen.
     return Posting(
         directed,
         moment.now_us,
@@ -148,10 +168,10 @@ def _stored_answer(directed: Directed, loaded: Loaded, moment: Moment) -> Decisi
         auth_code=stored.auth_code,
         rrn=stored.rrn,
         original_id=stored.authorization_id,
-        explanation="stored approval given out again after its deadline",
-        key=derived_key(request.key, b"repeat"),
+        explanation="stored approval given out again",
+        key=derived_key(request.key + moment.now_us.to_bytes(8, "big"), b"repeat"),
         kind=Kind.REPEAT,
-        reply=reply,
+        reply=stored_reply(stored),
     )
 
 
@@ -180,10 +200,10 @@ def _purchase(
             f"available in {paying.purse.name}"
         )
         return _declined(directed, moment, Outcome.INSUFFICIENT_FUNDS, words, assessment)
+    acquirer_account = terms.settlement_accounts["ACQ", request.acquirer]
     paying.state.balance_minor -= amount_minor
     paying.state.month_count += 1
     paying.state.month_minor += amount_minor
-    acquirer_account = terms.settlement_accounts["ACQ", request.acquirer]
     return _approved(
         directed,
         moment,
@@ -218,8 +238,8 @@ def _load(
             f"that tier {account.tier} may keep"
         )
         return _declined(directed, moment, Outcome.BALANCE_CAP, words, assessment)
-    state.balance_minor += amount_minor
     trust_account = terms.settlement_accounts[TRUST_ACCOUNT]
+    state.balance_minor += amount_minor
     transfer = Transfer(trust_account, purse_book(account.account_id, purse), amount_minor)
     return _approved(directed, moment, assessment, purse, transfer)
 
@@ -231,11 +251,17 @@ def _reversal(
     if original is None or original.account_id != account.account_id:
         words = "the authorization to reverse is not in the ledger"
         return _declined(directed, moment, Outcome.ORIGINAL_NOT_FOUND, words)
-    undone = Kind.REVERSAL in original.followed_by or Kind.REPEAT in original.followed_by
-    if undone or not original.outcome.approved:
+    if original.followers.reversed or not original.outcome.approved:
         return Reply(Outcome.APPROVED, replayed=True)
+    if original.followers.claims > 1:
+        words = "this answer came too late, another one gave the approval out"
+        return _declined(directed, moment, Outcome.ANSWERED_LATE, words)
     amount_minor = original.approved_minor
     state = account.purses[original.purse]
+    if original.kind is Kind.LOAD and state.available_minor < amount_minor:
+        words = f"{display_minor(amount_minor)} to take back is no longer in the purse"
+        return _declined(directed, moment, Outcome.INSUFFICIENT_FUNDS, words)
+    transfer = _mirrored(account, original, terms)
     month = (moment.business_date.year, moment.business_date.month)
     in_this_month = (original.business_date.year, original.business_date.month) == month
     spent_minor = amount_minor if original.kind is Kind.PURCHASE and in_this_month else 0
@@ -252,7 +278,7 @@ def _reversal(
         original_id=directed.request.original_id,
         explanation="reversed by the switch: the approval came too late to be answered",
         spent_minor=-spent_minor,
-        transfers=(_mirrored(account, original, terms),),
+        transfers=(transfer,),
         key=directed.request.key,
         kind=Kind.REVERSAL,
     )

@@ -64,6 +64,10 @@ class Pipeline:
             self._refuse(ticket, Outcome.NO_BUDGET)
             return
         refusal = self._flight.admit(ticket)
+        if refusal is Outcome.KEY_REUSED:
+            self._metrics.duplicates("key_reused")
+            ticket.answer(Reply(refusal))
+            return
         if refusal is not None:
             self._refuse(ticket, refusal)
             return

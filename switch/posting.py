@@ -72,8 +72,30 @@ class Account(msgspec.Struct, gc=False):
     event_ids: list[int]
 
 
+class Followers(msgspec.Struct, frozen=True, gc=False):
+    """What became of an approval after it was posted, by the messages that refer to it.
+
+    Each answer that gives an approval out is a claim on it: the first came with its own
+    posting, every later one is a repeat. A claim that was answered too late is withdrawn;
+    withdrawing the last one is the reversal. Each of these is posted under the version
+    check, so exactly one withdrawal is the last.
+    """
+
+    reversed: bool = False
+    repeats: int = 0
+    withdrawn: int = 0
+
+    @property
+    def claims(self) -> int:
+        """Answers that may have given the approval out and are not withdrawn."""
+        return 1 + self.repeats - self.withdrawn
+
+
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """What the ledger holds under the key of a request."""
+    """What the ledger holds under the key of a request.
+
+    `at_us` is the instant of the decision; a lane knows its own posting by it.
+    """
 
     authorization_id: int
     payload_hash: bytes
@@ -81,8 +103,8 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     approved_minor: int
     auth_code: str
     rrn: str
-    deadline_at_us: int
-    followed_by: frozenset[Kind]
+    at_us: int
+    followers: Followers
 
 
 class Original(msgspec.Struct, frozen=True, gc=False):
@@ -96,7 +118,7 @@ class Original(msgspec.Struct, frozen=True, gc=False):
     business_date: date
     acquirer: str
     mcc: str
-    followed_by: frozenset[Kind]
+    followers: Followers
 
 
 class Loaded(msgspec.Struct, frozen=True, gc=False):

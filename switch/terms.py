@@ -8,20 +8,25 @@ from pathlib import Path
 
 from risk.check import load_ruleset
 from risk.compile import compile_ruleset
-from switch.config import Config
+from switch.config import Config, ConfigError, Problem
 from switch.decide import Terms
 from switch.posting import Purse
 
 
 def ruleset_text(config: Config) -> str:
-    """The ruleset's TOML: the configured file's, else the shipped one's. Raises OSError."""
+    """The ruleset's TOML: the configured file's, else the shipped one's. Raises ConfigError."""
     if config.rules.file:
-        return Path(config.rules.file).read_text("utf-8")
+        try:
+            return Path(config.rules.file).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            problem = Problem("rules.file", f"it cannot be read ({reason})", "name a ruleset")
+            raise ConfigError(config.rules.file, [problem]) from None
     return files("risk").joinpath("first_ruleset.toml").read_text("utf-8")
 
 
 def load_terms(config: Config, settlement_accounts: Mapping[tuple[str, str], int]) -> Terms:
-    """What decisions are made by. Raises RulesetError, OSError for the ruleset's file."""
+    """What decisions are made by. Raises RulesetError, and ConfigError for its file."""
     ruleset = load_ruleset(ruleset_text(config), config.rules.file)
     return Terms(
         rules=compile_ruleset(ruleset),

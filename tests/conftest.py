@@ -11,6 +11,7 @@
   that the next run finds again, so initdb runs once a machine; databases left behind by
   killed runs are dropped by their number. The folder is in memory where that is large, for
   every drop of a database is a checkpoint, which costs seconds on a busy disk.
+- `switch_directory` is where a test starts a switch, or an embedded server, of its own.
 - With CI set, a skipped test fails: a tool that is missing there is a broken build.
 """
 
@@ -108,6 +109,18 @@ async def ledger_loop(anyio_backend: str) -> AsyncIterator[None]:
         return
     async with trio_asyncio.open_loop():
         yield
+
+
+@pytest.fixture
+def switch_directory() -> Iterator[Path]:
+    """A folder for a switch with an embedded ledger, or for what root shares with others.
+
+    Not `tmp_path`: each pytest that starts closes the parent of those to everybody else, and
+    a server that root runs is somebody else. Its path is short enough for a socket.
+    """
+    made = Path(tempfile.mkdtemp(prefix="citycard-"))
+    yield made
+    shutil.rmtree(made)
 
 
 @pytest.fixture(scope="session")

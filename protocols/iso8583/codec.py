@@ -7,27 +7,27 @@ worked out once and kept in bounded caches, because a link sends the same few sh
 from __future__ import annotations
 
 from binascii import unhexlify
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
 from protocols.errors import DecodeError, EncodeError
 from protocols.iso8583.bitmap import BITMAP_BYTES, SECONDARY_BIT, bitmap_of, field_numbers
 from protocols.iso8583.characters import ascii_view
-from protocols.iso8583.encoding import FieldCodec, Fields, Read, extent, field_codec
-from protocols.iso8583.message import FieldValue, Message
-from protocols.iso8583.runs import WriteFrom, readers, writers
+from protocols.iso8583.encoding import FieldCodec, Fields, field_codec
+from protocols.iso8583.layout import Room
+from protocols.iso8583.lengths import extent
+from protocols.iso8583.message import Message
+from protocols.iso8583.reading import NOWHERE, Place, first_place, place_after
 from protocols.iso8583.spec import Coding, Spec
 from protocols.iso8583.specs import spec_named
+from protocols.iso8583.writing import MTI_DIGITS, NotPlain, Slot, WriteAll, fitting, writer
 
 MESSAGE_BYTES_MAX = 9_999
 """The longest message that a four-digit length can announce; no real one comes near."""
 SHAPES_MAX = 1_024
 """Heads remembered per format. A link uses a dozen; the bound is against made-up ones."""
 FORMATS_MAX = 64
-
-# Stands for a field that is announced and not read yet. Told by identity, so no value of a
-# message can be it; it never leaves `decode`.
-_UNREAD: FieldValue = bytes(bytearray(b"not read"))
 
 
 def decode(spec: Spec | str, message: bytes) -> Message:
@@ -49,16 +49,21 @@ def encode(spec: Spec | str, message: Message) -> bytes:
     return _codec_of(spec).encode(message)
 
 
+Lengths = tuple[tuple[int, ...], tuple[int, ...]]
+"""The fields in the order they were set, and the lengths of the MTI and of each."""
+
+
 class Shape(NamedTuple):
-    """What a head announces: the MTI, the fields in order, and how to read them.
+    """What a head announces: the MTI, and the fields in order up to one that is `undefined`.
 
     `secondary` says that the head goes on with a secondary bitmap and is to be read again
     with it.
     """
 
     mti: str
-    announced: Fields
-    readers: tuple[Read, ...]
+    codecs: tuple[FieldCodec, ...]
+    place: Place
+    undefined: int = 0
     secondary: bool = False
 
 
@@ -73,9 +78,10 @@ class Codec:
         self._mti_bytes = 2 if self._packed_mti else 4
         self._bitmap_bytes = BITMAP_BYTES * (2 if self._text_bitmap else 1)
         self._head_bytes = self._mti_bytes + self._bitmap_bytes
-        self._packed = any(field.coding is Coding.BCD for field in spec.fields.values())
         self._shape_of = lru_cache(maxsize=SHAPES_MAX)(self._read_head)
-        self._writers_of = lru_cache(maxsize=SHAPES_MAX)(self._writers_for)
+        self._room_to_read = Room(self._shape_of.cache_clear)
+        self._writers: dict[Lengths, WriteAll] = {}
+        self._room_to_write = Room(self._writers.clear)
 
     def decode(self, message: bytes) -> Message:
         if len(message) > MESSAGE_BYTES_MAX:
@@ -84,33 +90,54 @@ class Codec:
                 field_path="message",
                 offset=MESSAGE_BYTES_MAX,
             )
-        offset = self._head_bytes
-        mti, announced, steps, secondary = self._shape_of(message[:offset], False)
-        if secondary:
-            offset += self._bitmap_bytes
-            mti, announced, steps, _ = self._shape_of(message[:offset], True)
-        # copied whole, the dictionary has its final size from the start
-        fields = announced.copy()
-        text = ascii_view(message)
-        digits = message.hex() if self._packed else ""
-        try:
-            for read in steps:
-                offset = read(message, text, digits, fields, offset)
-            if offset != len(message):
-                raise DecodeError(
-                    "bytes follow the last field that the bitmap announces; "
-                    "correct the bitmap or a length",
-                    field_path="message",
-                    offset=offset,
-                )
-        except DecodeError as error:
-            whole = {number: value for number, value in fields.items() if value is not _UNREAD}
-            start = self._head_bytes + (self._bitmap_bytes if secondary else 0)
-            error.partial = Message(mti, self._read_around(tuple(fields), message, start) or whole)
-            raise
-        return Message(mti, fields)
+        head_bytes = self._head_bytes
+        shape = self._shape_of(message[:head_bytes], False)
+        if shape.secondary:
+            head_bytes += self._bitmap_bytes
+            shape = self._shape_of(message[:head_bytes], True)
+        place = shape.place
+        while place.prefix is not None:
+            prefix = message[place.prefix]
+            place = place.after.get(prefix) or place_after(place, prefix, self._room_to_read)
+        fields = place.read(message)
+        if fields is not None:
+            return Message(shape.mti, fields)
+        return self._decode_singly(shape, message, head_bytes)
 
-    def _read_around(self, announced: tuple[int, ...], message: bytes, offset: int) -> Fields:
+    def _decode_singly(self, shape: Shape, message: bytes, head_bytes: int) -> Message:
+        """The message read field by field: the only judge of what is wrong with one."""
+        fields: Fields = {}
+        offset = head_bytes
+        text, digits = ascii_view(message), message.hex()
+        try:
+            for codec in shape.codecs:
+                offset = codec.read(message, text, digits, fields, offset)
+            self._must_end(shape, message, offset)
+        except DecodeError as error:
+            around = self._read_around(shape.codecs, message, head_bytes)
+            error.partial = Message(shape.mti, around or fields)
+            raise
+        return Message(shape.mti, fields)
+
+    def _must_end(self, shape: Shape, message: bytes, offset: int) -> None:
+        if shape.undefined:
+            raise DecodeError(
+                f"the bitmap announces a field that is not defined in {self.spec.name}; "
+                "leave it out",
+                field_path=f"DE{shape.undefined}",
+                offset=offset,
+            )
+        if offset != len(message):
+            raise DecodeError(
+                "bytes follow the last field that the bitmap announces; "
+                "correct the bitmap or a length",
+                field_path="message",
+                offset=offset,
+            )
+
+    def _read_around(
+        self, announced: tuple[FieldCodec, ...], message: bytes, offset: int
+    ) -> Fields:
         """The fields whose contents are sound, in a message whose lengths all are.
 
         A wrong amount then still names the terminal to answer. Empty where the fields do not
@@ -118,8 +145,7 @@ class Codec:
         """
         text, digits = ascii_view(message), message.hex()
         fields: Fields = {}
-        for number in announced:
-            codec = self._fields[number]
+        for codec in announced:
             try:
                 offset = codec.read(message, text, digits, fields, offset)
             except DecodeError:
@@ -130,15 +156,30 @@ class Codec:
         return fields if offset == len(message) else {}
 
     def encode(self, message: Message) -> bytes:
+        fields = message.fields
+        values = (message.mti, *fields.values())
+        try:
+            lengths = tuple(fields), tuple(map(len, values))
+            write = self._writers.get(lengths) or self._writer_for(lengths)
+            octets = write(values)
+            if len(octets) <= MESSAGE_BYTES_MAX:
+                return octets
+        except (EncodeError, TypeError, ValueError):
+            # not the good case, and which one it is, the fields' own twins know best
+            pass
+        return self._encode_singly(message)
+
+    def _encode_singly(self, message: Message) -> bytes:
+        """The message written field by field: the only judge of what is wrong with one."""
         mti, fields = message.mti, message.fields
         if len(mti) != 4 or not (mti.isascii() and mti.isdecimal()):
             raise EncodeError(
                 "the message type is not four digits; give it four", field_path="mti", offset=0
             )
-        bitmap, write_steps = self._writers_of(tuple(fields))
-        parts = [unhexlify(mti) if self._packed_mti else mti.encode("ascii"), bitmap]
-        for write in write_steps:
-            parts.append(write(fields))
+        codecs = self._codecs_of(fields)
+        parts = [unhexlify(mti) if self._packed_mti else mti.encode("ascii")]
+        parts.append(self._bitmap_for(codecs))
+        parts += [codec.write(fields[codec.field.number]) for codec in codecs]
         octets = b"".join(parts)
         if len(octets) > MESSAGE_BYTES_MAX:
             raise EncodeError(
@@ -156,13 +197,13 @@ class Codec:
         try:
             primary = self._read_bitmap(head, self._mti_bytes)
             if not primary[0] & SECONDARY_BIT:
-                return self._shape(mti, primary)
+                return self._shape(mti, primary, self._head_bytes)
             self._must_have_secondary()
             if not with_secondary:
-                return Shape(mti, {}, (), secondary=True)
+                return Shape(mti, (), NOWHERE, secondary=True)
             secondary = self._read_bitmap(head, self._head_bytes)
             self._must_not_have_tertiary(secondary)
-            return self._shape(mti, primary + secondary)
+            return self._shape(mti, primary + secondary, self._head_bytes + self._bitmap_bytes)
         except DecodeError as error:
             error.partial = Message(mti, {})
             raise
@@ -206,23 +247,20 @@ class Codec:
                 offset=self._head_bytes,
             )
 
-    def _shape(self, mti: str, bitmap: bytes) -> Shape:
+    def _shape(self, mti: str, bitmap: bytes, head_bytes: int) -> Shape:
         # fields before an undefined one are still read: they may name the terminal to answer
-        known: list[FieldCodec] = []
-        undefined: tuple[Read, ...] = ()
+        codecs: list[FieldCodec] = []
         for number in field_numbers(bitmap):
             codec = self._fields.get(number)
             if codec is None:
-                undefined = (_undefined_reader(number, self.spec.name),)
-                break
-            known.append(codec)
-        announced = {codec.field.number: _UNREAD for codec in known}
-        return Shape(mti, announced, readers(known) + undefined)
+                return Shape(mti, tuple(codecs), NOWHERE, undefined=number)
+            codecs.append(codec)
+        return Shape(mti, tuple(codecs), first_place(codecs, head_bytes))
 
     # ---- sets of fields --------------------------------------------------------------------
 
-    def _writers_for(self, present: tuple[int, ...]) -> tuple[bytes, tuple[WriteFrom, ...]]:
-        """The bitmap as written, and the writers, for fields in whatever order they were set."""
+    def _codecs_of(self, present: Iterable[int]) -> list[FieldCodec]:
+        """The twins of these fields, in the order of the wire."""
         for number in present:
             if number not in self._fields:
                 raise EncodeError(
@@ -230,11 +268,26 @@ class Codec:
                     field_path=f"DE{_shown(number)}",
                     offset=0,
                 )
-        numbers = sorted(present)
-        bitmap = bitmap_of(numbers)
-        if self._text_bitmap:
-            bitmap = bitmap.hex().upper().encode("ascii")
-        return bitmap, writers([self._fields[number] for number in numbers])
+        return [self._fields[number] for number in sorted(present)]
+
+    def _bitmap_for(self, codecs: list[FieldCodec]) -> bytes:
+        bitmap = bitmap_of(codec.field.number for codec in codecs)
+        return bitmap.hex().upper().encode("ascii") if self._text_bitmap else bitmap
+
+    def _writer_for(self, lengths: Lengths) -> WriteAll:
+        """What writes fields of these lengths. Raises NotPlain or EncodeError."""
+        codecs = self._codecs_of(lengths[0])
+        if not fitting(codecs, *lengths) or not self._room_to_write.take():
+            raise NotPlain
+        bitmap = self._bitmap_for(codecs)
+        mti = Slot(
+            Coding.HEX if self._packed_mti else Coding.ASCII, "%s", MTI_DIGITS, value_index=0
+        )
+        shown = bitmap.decode("ascii") if self._text_bitmap else bitmap.hex()
+        view = Coding.ASCII if self._text_bitmap else Coding.HEX
+        write = writer((mti, Slot(view, shown, len(shown), b"")), codecs, *lengths)
+        self._writers[lengths] = write
+        return write
 
 
 @lru_cache(maxsize=FORMATS_MAX)
@@ -245,14 +298,3 @@ def _codec_of(spec: Spec | str) -> Codec:
 def _shown(number: int) -> str:
     # a number that is none of a field may be anything at all, so it is not repeated
     return str(number) if 0 <= number <= 999 else "?"
-
-
-def _undefined_reader(number: int, spec_name: str) -> Read:
-    def refuse(message: bytes, text: str, digits: str, fields: Fields, offset: int) -> int:
-        raise DecodeError(
-            f"the bitmap announces a field that is not defined in {spec_name}; leave it out",
-            field_path=f"DE{number}",
-            offset=offset,
-        )
-
-    return refuse

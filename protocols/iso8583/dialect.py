@@ -121,7 +121,8 @@ def write(
     fields: dict[int, FieldValue] = {number: asked[number] for number in _ECHOED if number in asked}
     fields[12] = asked.get(12) or f"{now_local:%H%M%S}"
     fields[13] = asked.get(13) or f"{now_local:%m%d}"
-    fields[15] = settlement_mmdd or f"{now_local:%m%d}"
+    # strftime would take a quarter of this function's time
+    fields[15] = settlement_mmdd or f"{now_local.month:02}{now_local.day:02}"
     fields[39] = response_code(reply.outcome)
     if reply.outcome.approved:
         fields[4] = f"{reply.approved_minor:012}"
@@ -178,16 +179,16 @@ def _read_sale(
     terms: LinkTerms, message: Message, received_ns: int, hash_key: bytes
 ) -> Request | Refusal:
     pan, expiry, pan_path = _card_of(message)
-    refusal = _malformed_sale(terms, message, pan, pan_path) or _sale_off_terms(terms, message)
+    text = message.text
+    local_at = _local_at(terms, message)
+    refusal = _malformed_sale(message, pan, pan_path, local_at) or _sale_off_terms(terms, message)
     if refusal is not None:
         return refusal
-    text = message.text
     amount = Money(int(text(4)), text(49))
     terminal, merchant = text(41).rstrip(), text(42).rstrip()
     mcc = text(18) or terms.default_mcc
     stan = text(11)
     message_class = message.mti[:2]
-    local_at = _local_at(terms, message)
     key_parts: dict[KeyPart, str] = {
         "acquirer": terms.acquirer,
         "terminal": terminal,
@@ -220,7 +221,7 @@ def _read_sale(
     )
 
 
-def _malformed_sale(terms: LinkTerms, message: Message, pan: str, pan_path: str) -> Refusal | None:
+def _malformed_sale(message: Message, pan: str, pan_path: str, local_at: str) -> Refusal | None:
     """What the message itself is worth, without looking at the link."""
     text = message.text
     processing_code = text(3)
@@ -240,11 +241,12 @@ def _malformed_sale(terms: LinkTerms, message: Message, pan: str, pan_path: str)
         return _missing(2)
     if not (PAN_DIGITS_MIN <= len(pan) <= PAN_DIGITS_MAX and _digits(pan)):
         return Refusal(Outcome.MALFORMED, pan_path, "no card number has this length or form")
-    if not _local_at(terms, message):
-        return _missing(13 if text(12) else 12)
-    if text(12) and not _is_time(text(12)):
+    hhmmss, mmdd = text(12), text(13)
+    if not local_at:
+        return _missing(13 if hhmmss else 12)
+    if hhmmss and not _is_time(hhmmss):
         return Refusal(Outcome.MALFORMED, "DE12", "there is no such time; send hhmmss")
-    if text(13) and text(13) not in _DATES:
+    if mmdd and mmdd not in _DATES:
         return Refusal(Outcome.MALFORMED, "DE13", "there is no such date; send MMDD")
     if not _digits(text(4)):
         return Refusal(Outcome.MALFORMED, "DE4", "the amount is not digits; send minor units")
@@ -258,9 +260,10 @@ def _local_at(terms: LinkTerms, message: Message) -> str:
     digits) they never use a STAN twice, so the batch number stands in for the time.
     """
     text = message.text
-    if text(12) and text(13):
-        return text(13) + text(12)
-    if terms.dialect == "unionpay_pos" and not text(12) and not text(13):
+    hhmmss, mmdd = text(12), text(13)
+    if hhmmss and mmdd:
+        return mmdd + hhmmss
+    if terms.dialect == "unionpay_pos" and not hhmmss and not mmdd:
         batch = text(60)[2:8]
         return batch if len(batch) == 6 and _digits(batch) else ""
     return ""

@@ -22,7 +22,6 @@ from switch.demo import stage
 from switch.demo.children import Acquirer, ChildFailed, Figures, switch_serving
 from switch.demo.proof import Proof, Scrape, prove, scrape
 from switch.demo.screen import Screen, console
-from switch.demo.staged import LINK, write_configuration
 from switch.ledger import bridge
 from switch.ledger.embedded import running
 from switch.ledger.embedded_places import EmbeddedServerError
@@ -104,7 +103,7 @@ def _demonstrate(
     workers: int,
     backend: bridge.Backend,
 ) -> Report:
-    config_file, config = write_configuration(home)
+    config_file, config = stage.write_configuration(home)
     crowd = stage.crowd_of(cards)
     screen.heading(f"citycard demo · {cards:,} cards · {rate:,.0f} payments/s for {seconds} s")
     with running(home) as server:
@@ -143,7 +142,7 @@ def _traffic(
     screen: Screen, ready: ReadyState, crowd: stage.Crowd, seconds: int, rate: float, home: Path
 ) -> tuple[Figures, msgspec.Raw]:
     acquirer = Acquirer(
-        port=ready.links[LINK], crowd=crowd, seconds=seconds, rate=rate, directory=home
+        port=ready.links[stage.LINK], crowd=crowd, seconds=seconds, rate=rate, directory=home
     )
     try:
         try:

@@ -68,12 +68,12 @@ class Screen:
 
     def _status(self, at: Progress, seconds: int) -> Text:
         filled = min(_BAR_WIDTH, at.second * _BAR_WIDTH // max(1, seconds))
-        text = Text()
+        text = Text(no_wrap=True, overflow="ellipsis")
         if self._out.is_terminal:
             text.append("━" * filled, style="green").append("━" * (_BAR_WIDTH - filled), "dim")
-            text.append("  ")
-        text.append(f"{at.second:>3} s  {at.answered:>5}/s  ")
-        text.append(f"p50 {at.p50_ms:>5.1f} ms  p99 {at.p99_ms:>5.1f} ms  ")
+            text.append(" ")
+        text.append(f"{at.second:>3} s {at.answered:>5}/s  ")
+        text.append(f"p50 {at.p50_ms:>5.1f}  p99 {at.p99_ms:>5.1f} ms  ")
         shown = " ".join(f"{code} {n:,}" for code, n in self._outcomes.most_common(5))
         return text.append(shown, style="dim")
 

@@ -16,6 +16,7 @@ import anyio
 import msgspec
 
 from protocols.card_number import numbered_card
+from switch import config as configuration
 from switch.calendar import BusinessCalendar
 from switch.clock import SystemClock
 from switch.config import Config, key_path
@@ -39,6 +40,17 @@ ISSUE_CHUNK = 5_000
 LOAD_CHUNK = 1_000
 MARKER_FILE = "demonstration"
 """Says that the ledger in this directory may be thrown away; locked while one runs."""
+
+CONFIGURATION = """\
+# Any free ports, the rest as shipped.
+[server]
+metrics_port = 0
+
+[[links]]
+name = "retail-1"
+port = 0
+"""
+LINK = "retail-1"
 
 
 class StageNotSet(Exception):
@@ -91,6 +103,13 @@ async def fresh_database(admin_url: str) -> None:
         await connection.execute(_QUERIES["create_database"])
     finally:
         await connection.close()
+
+
+def write_configuration(home: Path) -> tuple[Path, Config]:
+    """The configuration file of a staged switch, and what it says."""
+    path = home / "citycard.toml"
+    path.write_text(CONFIGURATION, "utf-8")
+    return path, configuration.load(path)
 
 
 def card_key(config: Config, directory: Path) -> bytes:

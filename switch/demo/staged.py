@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 
-from switch import config as configuration
 from switch.config import Config
 from switch.demo import stage
 from switch.demo.children import ChildFailed, switch_serving
@@ -24,17 +23,6 @@ from switch.ledger import bridge
 from switch.ledger.audit import AuditReport, audit
 from switch.ledger.embedded import running
 from switch.ledger.embedded_places import EmbeddedServerError
-
-CONFIGURATION = """\
-# Any free ports, the rest as shipped.
-[server]
-metrics_port = 0
-
-[[links]]
-name = "retail-1"
-port = 0
-"""
-LINK = "retail-1"
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,18 +50,11 @@ class Ended(msgspec.Struct, frozen=True):
     findings: dict[str, int]
 
 
-def write_configuration(home: Path) -> tuple[Path, Config]:
-    """The configuration file of a staged switch, and what it says."""
-    path = home / "citycard.toml"
-    path.write_text(CONFIGURATION, "utf-8")
-    return path, configuration.load(path)
-
-
 def serve_orders(home: Path, cards: int) -> int:
     """Set the stage and follow the orders on standard input; 0 when the audit is clean."""
     crowd = stage.crowd_of(cards)
     with stage.own_directory(home), running(home) as server, ExitStack() as closing:
-        config_file, config = write_configuration(home)
+        config_file, config = stage.write_configuration(home)
         bridge.run("asyncio", stage.fresh_database, server.url_for("postgres"))
         key = stage.card_key(config, home)
         bridge.run("asyncio", stage.set_stage, server.url, config, key, crowd, _unheard)
@@ -89,7 +70,7 @@ def serve_orders(home: Path, cards: int) -> int:
                     backend=order.backend,
                 )
             )
-            _say(Serving(ready.links[LINK], ready.metrics, cards, crowd.blocked, crowd.poor))
+            _say(Serving(ready.links[stage.LINK], ready.metrics, cards, crowd.blocked, crowd.poor))
         closing.close()
         report = bridge.run("asyncio", _audit, server.url, config)
     findings = {check.name: check.findings for check in report.checks if check.findings}

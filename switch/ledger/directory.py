@@ -23,6 +23,8 @@ LOOK_UP_MAX = 500
 PENDING_MAX = 8_192
 """Look-ups that may wait; the in-flight limit of admission is reached first."""
 RECONNECT_SECONDS = 0.2
+WARM_UP_PAGE = 1_000
+"""Mediums read ahead in one call: a few milliseconds of the process, between two look-ups."""
 
 _log = get_log("directory")
 
@@ -39,6 +41,8 @@ class DirectoryLedger(Protocol):
     """What the directory asks of the ledger; raises LedgerLost and LedgerRefused."""
 
     async def find(self, mediums: list[bytes]) -> dict[bytes, Place]: ...
+
+    async def newest(self, below_card_id: int, count_max: int) -> list[tuple[bytes, Place]]: ...
 
     def terminate(self) -> None: ...
 
@@ -62,6 +66,7 @@ class Directory:
         self._cache_max = cache_max
         self._clock = clock
         self._metrics = metrics
+        self._warm_below = 1 << 62
         self._pending: list[tuple[bytes, Found, Unreachable]] = []
         self._asked = anyio.Event()
 
@@ -81,18 +86,21 @@ class Directory:
         self._asked.set()
 
     async def run(self) -> None:
-        """Answer look-ups until cancelled, reconnecting where needed."""
+        """Answer look-ups until cancelled, reconnecting where needed; in between, warm up."""
         ledger: DirectoryLedger | None = None
         try:
             while True:
-                if not self._pending:
+                if not self._pending and not self._warm_below:
                     self._asked = anyio.Event()
                     await self._asked.wait()
                 asked, self._pending = self._pending[:LOOK_UP_MAX], self._pending[LOOK_UP_MAX:]
                 try:
                     if ledger is None:
                         ledger = await self._open_ledger()
-                    ledger = await self._answer(ledger, asked)
+                    if asked:
+                        ledger = await self._answer(ledger, asked)
+                    else:
+                        await self._warm_up(ledger)
                 except (LedgerLost, LedgerRefused) as error:
                     _log.warning("directory look-up failed", reason=str(error))
                     if ledger is not None:
@@ -105,6 +113,17 @@ class Directory:
             if ledger is not None:
                 ledger.terminate()
 
+    async def _warm_up(self, ledger: DirectoryLedger) -> None:
+        """Read one page ahead, newest cards first, so that a start is no wave of misses."""
+        page = await ledger.newest(self._warm_below, WARM_UP_PAGE)
+        room = self._cache_max - len(self._cache)
+        for medium, place in page[:room]:
+            if medium not in self._cache:
+                # Behind what was asked for: the first to go when room is needed.
+                self._cache[medium] = place
+                self._cache.move_to_end(medium, last=False)
+        self._warm_below = page[-1][1].card_id if len(page) == WARM_UP_PAGE <= room else 0
+
     async def _answer(
         self, ledger: DirectoryLedger, asked: list[tuple[bytes, Found, Unreachable]]
     ) -> DirectoryLedger:
@@ -116,7 +135,11 @@ class Directory:
             # A connection that idled through a restart of the server is only found out now.
             ledger.terminate()
             ledger = await self._open_ledger()
-            places = await ledger.find(mediums)
+            try:
+                places = await ledger.find(mediums)
+            except (LedgerLost, LedgerRefused):
+                ledger.terminate()
+                raise
         self._metrics.round_trip("directory", (self._clock.monotonic_ns() - started_ns) / 1e9)
         for medium, place in places.items():
             self._cache[medium] = place

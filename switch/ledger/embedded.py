@@ -33,10 +33,12 @@ from urllib.parse import quote
 
 import msgspec
 
+from protocols.card_number import mask_digit_runs
 from switch.ledger import sql
 from switch.ledger.embedded_places import (
     EmbeddedServerError,
     SystemUser,
+    make_private,
     search_opened_for,
     server_user,
     socket_directory,
@@ -141,7 +143,7 @@ class _Copy:
         self.log = self.home / "server.log"
         self.user = user
         self.notices = notices
-        self.sockets = socket_directory(self.home, user)
+        self.sockets = socket_directory(self.home)
 
     @classmethod
     def prepared(cls, directory: Path) -> _Copy:
@@ -209,6 +211,11 @@ class _Copy:
             "pg_ctl", "stop", "-D", str(self.cluster), "-m", "fast", "-w",
             "-t", str(STOP_SECONDS_MAX),
         )  # fmt: skip
+        if not self.sockets.is_relative_to(self.home):
+            try:
+                self.sockets.rmdir()
+            except OSError:
+                pass  # a server that didn't stop still has its socket there
 
     def _refuse_other_version(self) -> None:
         version_file = self.cluster / "PG_VERSION"
@@ -256,6 +263,7 @@ class _Copy:
         # With that lock free no process of this cluster lives. Its pid files may yet name a
         # number that another program has by now, or a dead server that nobody has reaped,
         # as in a container without an init; PostgreSQL would take either for a live one.
+        make_private(self.sockets, self.user)
         socket = f".s.PGSQL.{PORT}"
         for left_over in (self.sockets / socket, self.sockets / f"{socket}.lock"):
             left_over.unlink(missing_ok=True)
@@ -373,7 +381,8 @@ def _all_of(file: IO[bytes]) -> str:
 
 
 def _last_lines(text: str) -> str:
-    return " | ".join(line.strip() for line in text.splitlines()[-LOG_LINES_QUOTED:])
+    lines = text.splitlines()[-LOG_LINES_QUOTED:]
+    return mask_digit_runs(" | ".join(line.strip() for line in lines))
 
 
 def _locked_at_once(file: IO[bytes], mode: int) -> bool:

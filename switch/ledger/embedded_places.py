@@ -84,15 +84,15 @@ def search_opened_for(paths: Iterable[Path]) -> list[str]:
     return notices
 
 
-def socket_directory(home: Path, user: SystemUser | None) -> Path:
-    """A private folder for the socket, short and plain enough for a socket address and a URL."""
+def socket_directory(home: Path) -> Path:
+    """Where the socket goes: a path short and plain enough for a socket address and a URL."""
     inside = home / "socket"
     if _fits(inside):
-        return _private(inside, user)
+        return inside
     name = f"citycard-{hashlib.blake2b(os.fsencode(home), digest_size=6).hexdigest()}"
-    for parent in (Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 - private below it
+    for parent in (Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 - made private
         if _fits(parent / name):
-            return _private(parent / name, user)
+            return parent / name
     raise EmbeddedServerError(
         "no folder has a short enough path for the database socket; "
         "set TMPDIR to a folder with a path of under 60 characters"
@@ -106,8 +106,8 @@ def _fits(path: Path) -> bool:
     )
 
 
-def _private(path: Path, user: SystemUser | None) -> Path:
-    """The folder, made for the server's user alone; not one that another user laid there."""
+def make_private(path: Path, user: SystemUser | None) -> None:
+    """Make the folder for the server's user alone; not take one that another user laid there."""
     uid = os.geteuid() if user is None else user.uid
     path.mkdir(mode=0o700, exist_ok=True)
     found = path.lstat()
@@ -118,4 +118,3 @@ def _private(path: Path, user: SystemUser | None) -> Path:
     if user is not None:
         os.chown(path, user.uid, user.gid, follow_symlinks=False)
     path.chmod(0o700)
-    return path

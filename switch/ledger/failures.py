@@ -44,11 +44,13 @@ async def guarded(call: Callable[..., Awaitable[T]], *args: object, seconds: flo
         with anyio.fail_after(seconds):
             return await call(*args)
     except asyncpg.DataError as error:
-        raise LedgerRefused("22000", "") from _without_values(error)
+        # The driver's own refusal is one of these too, without any of the server's fields.
+        raise LedgerRefused(error.sqlstate or "22000", "") from _without_values(error)
+    except TimeoutError:
+        # Before the others: it is an OSError too.
+        raise LedgerLost(f"no answer for {seconds:g} s") from None
     except bridge.CONNECTION_LOST as error:
         raise LedgerLost(type(error).__name__) from _without_values(error)
-    except TimeoutError:
-        raise LedgerLost(f"no answer for {seconds:g} s") from None
     except asyncpg.PostgresError as error:
         sqlstate = error.sqlstate or "XX000"
         raise LedgerRefused(sqlstate, error.constraint_name or "") from _without_values(error)

@@ -11,3 +11,7 @@ select * from ledger.post_batch(
 
 -- name: find_mediums
 select medium, shard, account_id, card_id from ledger.medium where medium = any ($1)
+
+-- name: newest_mediums
+select medium, shard, account_id, card_id from ledger.medium
+where card_id < $1 order by card_id desc limit $2

@@ -19,6 +19,7 @@ from switch.ledger.migrate import LedgerUnfit, assert_durable
 from switch.posting import (
     Account,
     Directed,
+    Followers,
     Loaded,
     Original,
     Posted,
@@ -33,6 +34,8 @@ _QUERIES = sql.queries("lane.sql")
 CALL_SECONDS_MAX = 30.0
 """When a silent server counts as lost; far beyond any request's budget, which is kept elsewhere."""
 LOCK_TIMEOUT_MS = 5_000
+HISTORY_ROWS_MAX = 2 * HISTORY_EVENTS_MAX
+"""An event is given back at most once, so this many rows hold the events a rule may ask for."""
 LANE_SETTINGS = {
     "application_name": "citycard lane",
     "synchronous_commit": "on",
@@ -53,7 +56,7 @@ _KINDS = {kind.value: kind for kind in Kind}
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _SEGMENTS = {segment.value: segment for segment in Segment}
 _VERDICTS = {verdict.name.lower(): verdict for verdict in Verdict}
-_NOT_EVENTS = (Kind.REVERSAL.value, Kind.REPEAT.value)
+_NO_FOLLOWERS = Followers()
 
 
 class Store:
@@ -97,7 +100,7 @@ class Store:
             shard,
             business_date,
             now_us - HISTORY_SECONDS_MAX * 1_000_000,
-            HISTORY_EVENTS_MAX,
+            HISTORY_ROWS_MAX,
             [directed.account_id for directed in batch],
             [directed.card_id for directed in batch],
             [directed.request.key for directed in batch],
@@ -141,27 +144,38 @@ class Store:
 class MediumStore:
     """The directory's look-ups over a connection of their own."""
 
-    def __init__(self, connection: bridge.Connection, find: bridge.Prepared) -> None:
+    def __init__(
+        self, connection: bridge.Connection, find: bridge.Prepared, newest: bridge.Prepared
+    ) -> None:
         self._connection = connection
         self._find = find
+        self._newest = newest
 
     @classmethod
     async def open(cls, url: str, timeout_seconds: float) -> MediumStore:
-        """Connect and prepare the look-up."""
+        """Connect and prepare the look-ups."""
         connection = await _open(url, timeout_seconds)
         try:
             find = await guarded(
                 connection.prepare, _QUERIES["find_mediums"], seconds=timeout_seconds
             )
+            newest = await guarded(
+                connection.prepare, _QUERIES["newest_mediums"], seconds=timeout_seconds
+            )
         except BaseException:
             connection.terminate()
             raise
-        return cls(connection, find)
+        return cls(connection, find, newest)
 
     async def find(self, mediums: list[bytes]) -> dict[bytes, Place]:
         """The places of those mediums that are in the directory."""
         rows = await guarded(self._find.fetch, mediums, seconds=CALL_SECONDS_MAX)
         return {row[0]: Place(row[1], row[2], row[3]) for row in rows}
+
+    async def newest(self, below_card_id: int, count_max: int) -> list[tuple[bytes, Place]]:
+        """The mediums of the newest cards below an id, newest first."""
+        rows = await guarded(self._newest.fetch, below_card_id, count_max, seconds=CALL_SECONDS_MAX)
+        return [(row[0], Place(row[1], row[2], row[3])) for row in rows]
 
     def terminate(self) -> None:
         """Drop the connection at once."""
@@ -272,17 +286,17 @@ def _history(row: Any) -> tuple[History, list[int]]:
     kinds = row["kind"]
     if kinds is None:
         return History([], [], [], [], [], [], [], [], [], []), []
-    # Oldest first, without the messages that only refer to an event.
-    kept = [index for index in range(len(kinds) - 1, -1, -1) if kinds[index] not in _NOT_EVENTS]
+    # The newest events, oldest first, without the reversals that gave some of them back.
+    reversal = Kind.REVERSAL.value
+    kept = [index for index, kind in enumerate(kinds) if kind != reversal]
+    kept = kept[HISTORY_EVENTS_MAX - 1 :: -1] if len(kept) >= HISTORY_EVENTS_MAX else kept[::-1]
     ids = row["authorization_id"]
     given_back: set[int] = set()
     if len(kept) != len(kinds):
         given_back = {
             original_id
-            for kind, outcome, original_id in zip(
-                kinds, row["outcome"], row["original_id"], strict=True
-            )
-            if kind == Kind.REVERSAL.value and outcome == Outcome.APPROVED.value
+            for kind, original_id in zip(kinds, row["original_id"], strict=True)
+            if kind == reversal
         }
 
     def column(name: str) -> list[Any]:
@@ -315,8 +329,8 @@ def _stored(row: Any) -> Stored | None:
         approved_minor=row["stored_approved_minor"],
         auth_code=row["stored_auth_code"],
         rrn=row["stored_rrn"],
-        deadline_at_us=row["stored_deadline_at_us"],
-        followed_by=_kinds(row["stored_followed_by"]),
+        at_us=row["stored_at_us"],
+        followers=_followers(row["stored_followed_by"]),
     )
 
 
@@ -332,9 +346,15 @@ def _original(row: Any) -> Original | None:
         business_date=row["original_business_date"],
         acquirer=row["original_acquirer"],
         mcc=row["original_mcc"],
-        followed_by=_kinds(row["original_followed_by"]),
+        followers=_followers(row["original_followed_by"]),
     )
 
 
-def _kinds(names: Sequence[str] | None) -> frozenset[Kind]:
-    return frozenset(_KINDS[name] for name in names or ())
+def _followers(words: Sequence[str] | None) -> Followers:
+    if not words:
+        return _NO_FOLLOWERS
+    return Followers(
+        reversed=Kind.REVERSAL.value in words,
+        repeats=words.count(Kind.REPEAT.value),
+        withdrawn=words.count("withdrawn"),
+    )

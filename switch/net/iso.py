@@ -36,8 +36,6 @@ from switch.metrics import Metrics
 NANOSECONDS = 1_000_000_000
 RECEIVE_BYTES = 16_384
 """The largest chunk taken at once: some 80 messages, so that no link holds the process long."""
-UNREADABLE_MAX = 50
-"""Frames in a row of which not even an answer could be made, before the link is closed."""
 SWEEP_SECONDS = 1.0
 LINGER_SECONDS = 0.5
 """How long a closing link waits for the peer to close too, so that it reads its last answers."""
@@ -151,14 +149,14 @@ class Connection:
         self.last_byte_ns = link.clock.monotonic_ns()
         self.frame_begun_ns = 0
         self.scope = anyio.CancelScope()
-        self._stream = stream
+        self.stream = stream
         self._framer = Framer(link.terms.framing)
         self._answers: list[bytes] = []
         self._answer_bytes = 0
         self._answered = anyio.Event()
         self._writing = False
         self._outstanding = 0
-        self._unreadable = 0
+        self._unanswerable: DecodeError | None = None
         self._reading = anyio.CancelScope()
         self._tasks: TaskGroup | None = None
         """Only while it is served: an answer that comes later goes nowhere."""
@@ -191,8 +189,13 @@ class Connection:
         finally:
             self._tasks = None
             self._answers.clear()
-            await anyio.aclose_forcefully(self._stream)
+            await anyio.aclose_forcefully(self.stream)
             self.link.closed(self, why or _WHY[self.reason], **where)
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """Answers that the peer has not taken yet."""
+        return self._answer_bytes
 
     @property
     def owes(self) -> bool:
@@ -211,9 +214,9 @@ class Connection:
 
     async def _read(self) -> None:
         clock, framer = self.link.clock, self._framer
-        while self._unreadable < UNREADABLE_MAX:
+        while self._unanswerable is None:
             try:
-                chunk = await self._stream.receive(RECEIVE_BYTES)
+                chunk = await self.stream.receive(RECEIVE_BYTES)
             except anyio.EndOfStream:
                 return
             now_ns = clock.monotonic_ns()
@@ -228,7 +231,13 @@ class Connection:
                 self.frame_begun_ns = now_ns if framer.buffered_bytes else 0
             else:
                 self.frame_begun_ns = begun_ns if framer.buffered_bytes else 0
-        self.reason = "framing"
+        # Its sender would wait for an answer that nobody can address: it hears at once.
+        fault = self._unanswerable
+        raise FramingError(
+            f"{fault.reason}; nothing names the terminal to answer",
+            field_path=fault.field_path,
+            offset=fault.offset,
+        )
 
     def _take(self, frames: list[Frame], received_ns: int) -> None:
         for one in frames:
@@ -237,7 +246,6 @@ class Connection:
             except DecodeError as error:
                 self._answer_malformed(one, error)
                 continue
-            self._unreadable = 0
             self._dispatch(one, message, received_ns)
 
     def _dispatch(self, one: Frame, message: Message, received_ns: int) -> None:
@@ -283,9 +291,8 @@ class Connection:
         self.link.faulty(self, error)
         answer = write_malformed(self.link.terms, error.partial)
         if answer is None:
-            self._unreadable += 1
+            self._unanswerable = error
             return
-        self._unreadable = 0
         self._count(Kind.PURCHASE, Outcome.MALFORMED, self.last_byte_ns)
         self._send(one, answer)
 
@@ -295,8 +302,6 @@ class Connection:
         link.metrics.answered(link.terms.segment, kind, outcome, seconds)
         if outcome in _BUDGET_NOT_KEPT:
             link.metrics.late(link.terms.segment)
-        elif outcome is Outcome.KEY_REUSED:
-            link.metrics.duplicates("key_reused")
 
     def _send(self, one: Frame, answer: Message) -> None:
         terms = self.link.terms
@@ -328,7 +333,7 @@ class Connection:
             octets = b"".join(self._answers)
             self._answers.clear()
             started_ns = clock.monotonic_ns()
-            await self._stream.send(octets)
+            await self.stream.send(octets)
             self._answer_bytes -= len(octets)
             self.link.metrics.stage("write", (clock.monotonic_ns() - started_ns) / NANOSECONDS)
 
@@ -343,9 +348,9 @@ class Connection:
         """Close our side first: closing on unread bytes resets a link, and loses its answers."""
         with anyio.move_on_after(LINGER_SECONDS):
             try:
-                await self._stream.send_eof()
+                await self.stream.send_eof()
                 while True:
-                    await self._stream.receive(RECEIVE_BYTES)
+                    await self.stream.receive(RECEIVE_BYTES)
             except anyio.EndOfStream:
                 return
 

@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -21,10 +23,17 @@ def demo(directory, *more):
     ]
 
 
+@pytest.fixture
+def home():
+    """Not under pytest's folder, which each session closes to the server's system user."""
+    with tempfile.TemporaryDirectory(prefix="citycard-demo-") as directory:
+        yield Path(directory) / "demo"
+
+
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_the_demonstration_proves_itself(tmp_path, backend):
+def test_the_demonstration_proves_itself(home, tmp_path, backend):
     summary = tmp_path / "summary.json"
-    command = demo(tmp_path / "demo", "--backend", backend, "--workers", "2")
+    command = demo(home, "--backend", backend, "--workers", "2")
     done = subprocess.run(
         [*command, "--json", str(summary)], capture_output=True, text=True, timeout=180, check=False
     )
@@ -43,15 +52,15 @@ def test_the_demonstration_proves_itself(tmp_path, backend):
     assert len(report["metrics"]["urls"]) == 2
     assert "One declined payment" in done.stdout
     assert max(len(line) for line in done.stdout.splitlines()) <= 100
-    written = [path for path in (tmp_path / "demo").glob("*.*") if path.is_file()]
+    written = [path for path in home.glob("*.*") if path.is_file()]
     texts = [done.stdout, done.stderr, *(path.read_text(errors="replace") for path in written)]
     cards = re.compile(f"{population_card(0).reveal()[:6]}[0-9]{{10}}")
     assert not any(cards.search(text) for text in texts)
 
 
-def test_an_interrupted_demonstration_ends_in_order(tmp_path):
+def test_an_interrupted_demonstration_ends_in_order(home, tmp_path):
     summary = tmp_path / "summary.json"
-    command = demo(tmp_path / "demo", "--json", str(summary))
+    command = demo(home, "--json", str(summary))
     command[command.index("--seconds") + 1] = "120"
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

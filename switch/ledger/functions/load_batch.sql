@@ -4,9 +4,10 @@
 --
 -- p_account_ids, p_card_ids, p_keys: one element a request; account 0 is an unknown card.
 -- p_originals: the authorization a reversal gives back, or 0.
--- `*_followed_by` are the kinds of the approved messages that refer to the stored message or
--- the original: a reversal gave it back, a repeat gave it out again after its deadline.
--- A row a request comes back, in request order; history columns are newest first.
+-- `*_followed_by`: what refers to the stored message or the original. A `reversal` gave it
+-- back, each `repeat` gave it out again, each `withdrawn` takes one such answer back.
+-- A row a request comes back, in request order. History columns are newest first and at most
+-- p_events_max long: purchases and loads, and the reversals that gave some of them back.
 create or replace function ledger.load_batch(
     p_shard smallint, p_business_date date, p_since_us bigint, p_events_max integer,
     p_account_ids bigint[], p_card_ids bigint[], p_keys bytea[], p_originals bigint[]
@@ -19,7 +20,7 @@ create or replace function ledger.load_batch(
     authorization_id bigint[], original_id bigint[], segment text[], mcc text[],
     merchant text[], terminal text[],
     stored_id bigint, stored_payload_hash bytea, stored_outcome text, stored_approved_minor bigint,
-    stored_auth_code text, stored_rrn text, stored_deadline_at_us bigint, stored_followed_by text[],
+    stored_auth_code text, stored_rrn text, stored_at_us bigint, stored_followed_by text[],
     original_account_id bigint, original_kind text, original_outcome text, original_approved_minor bigint,
     original_purse smallint, original_business_date date,
     original_acquirer text, original_mcc text, original_followed_by text[]
@@ -32,7 +33,7 @@ begin
            h.ats, h.cards, h.kinds, h.amounts, h.outcomes, h.ids, h.originals, h.segments, h.mccs,
            h.merchants, h.terminals,
            s.authorization_id, s.payload_hash, s.outcome, s.approved_minor, s.auth_code, s.rrn,
-           s.deadline_at_us, s.followed_by,
+           s.at_us, s.followed_by,
            o.account_id, o.kind, o.outcome, o.approved_minor, o.purse, o.business_date, o.acquirer,
            o.mcc, o.followed_by
     from unnest(p_account_ids, p_card_ids, p_keys, p_originals) with ordinality
@@ -62,16 +63,19 @@ begin
             where r.account_id <> 0
               and n.shard = p_shard and n.account_id = r.account_id and n.at_us > p_since_us
               and n.business_date between p_business_date - 1 and p_business_date + 1
+              and (n.kind in ('purchase', 'load') or n.kind = 'reversal' and n.outcome = 'approved')
             order by n.at_us desc
             limit p_events_max
         ) e
     ) h on true
     left join lateral (
         select k.authorization_id, k.payload_hash, k.outcome, k.approved_minor, k.auth_code, k.rrn,
-               k.deadline_at_us,
-               (select array_agg(v.kind) from ledger.authorization v
+               k.at_us,
+               (select array_agg(case when v.outcome = 'approved' then v.kind else 'withdrawn' end)
+                from ledger.authorization v
                 where v.account_id = k.account_id and v.shard = p_shard and v.at_us >= k.at_us
-                  and v.original_id = k.authorization_id and v.outcome = 'approved'
+                  and v.original_id = k.authorization_id
+                  and (v.outcome = 'approved' or v.kind = 'reversal' and v.outcome = 'answered_late')
                   and v.business_date between p_business_date - 1 and p_business_date + 1
                ) as followed_by
         from ledger.authorization k
@@ -82,9 +86,11 @@ begin
     left join lateral (
         select q.account_id, q.kind, q.outcome, q.approved_minor, q.purse, q.business_date, q.acquirer,
                q.mcc,
-               (select array_agg(v.kind) from ledger.authorization v
+               (select array_agg(case when v.outcome = 'approved' then v.kind else 'withdrawn' end)
+                from ledger.authorization v
                 where v.account_id = q.account_id and v.shard = p_shard and v.at_us >= q.at_us
-                  and v.original_id = q.authorization_id and v.outcome = 'approved'
+                  and v.original_id = q.authorization_id
+                  and (v.outcome = 'approved' or v.kind = 'reversal' and v.outcome = 'answered_late')
                   and v.business_date between p_business_date - 1 and p_business_date + 1
                ) as followed_by
         from ledger.authorization q

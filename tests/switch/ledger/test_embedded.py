@@ -37,11 +37,8 @@ AS_ROOT = os.geteuid() == 0
 
 
 @pytest.fixture
-def directory() -> Iterator[Path]:
-    """A private folder with a short path."""
-    made = Path(tempfile.mkdtemp(prefix="citycard-"))
-    yield made
-    shutil.rmtree(made)
+def directory(switch_directory: Path) -> Path:
+    return switch_directory
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +288,9 @@ def test_a_long_path_has_its_socket_elsewhere(directory: Path) -> None:
     with running(deep) as server:
         assert len(os.fsencode(server.socket_directory)) <= SOCKET_DIRECTORY_BYTES_MAX
         assert not server.socket_directory.is_relative_to(directory)
+        assert oct(server.socket_directory.stat().st_mode & 0o777) == "0o700"
         assert ask(server, "select 1") == 1
+    assert not server.socket_directory.exists(), "nothing is left outside the directory"
 
 
 def test_a_path_that_no_url_can_carry_has_its_socket_elsewhere(directory: Path) -> None:

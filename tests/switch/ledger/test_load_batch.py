@@ -48,7 +48,7 @@ async def test_an_account_comes_with_its_version_status_and_purses(books: Any) -
         1, "active", "active",
     )  # fmt: skip
     assert (row["product"], row["expires_yymm"]) == ("student", "2912")
-    columns = "purse balance_minor held_minor floor_minor month_count month_minor".split()
+    columns = ["purse", "balance_minor", "held_minor", "floor_minor", "month_count", "month_minor"]
     purses = sorted(zip(*(row[column] for column in columns), strict=True))
     assert purses == [(1, 0, 0, 0, 0, 0), (2, 380, 0, 0, 1, 120)]
 

@@ -212,7 +212,7 @@ async def test_an_old_server_is_refused(
 
 
 @pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
-def test_a_server_that_may_forget_is_refused(tmp_path: Path, setting: str) -> None:
+def test_a_server_that_may_forget_is_refused(switch_directory: Path, setting: str) -> None:
     """Such a server is started for real: a session cannot change these two."""
 
     async def forgetful(url: str) -> None:
@@ -227,11 +227,11 @@ def test_a_server_that_may_forget_is_refused(tmp_path: Path, setting: str) -> No
         finally:
             await connection.close()
 
-    with embedded.running(tmp_path) as server:
+    with embedded.running(switch_directory) as server:
         bridge.run("asyncio", check, server.url)
         bridge.run("asyncio", forgetful, server.url)
     refused = pytest.raises(migrate.NotDurable, match=f"{setting} is off .*set {setting} = on")
-    with embedded.running(tmp_path) as server, refused:
+    with embedded.running(switch_directory) as server, refused:
         bridge.run("asyncio", check, server.url)
 
 

@@ -1,0 +1,638 @@
+"""A ledger in memory that can be told to fail: what lanes are tested against.
+
+It keeps what post_batch promises and nothing more clever: a version per account, one row
+per key and day, the budget that was left, balances above their floors, all or nothing. Its
+connections lose themselves before or after a commit, commit long after they are lost, hang,
+refuse a batch or a row, and answer late. The same classes serve the tests of one lane, of
+the pipeline, and the simulation of many workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, timedelta
+from enum import Enum
+from functools import cache
+from typing import Any
+
+import anyio
+import msgspec
+
+from protocols.card_number import CardNumber, numbered_card
+from protocols.message import Kind, Outcome, Reply, Request, Segment
+from protocols.money import Money
+from risk.facts import HISTORY_EVENTS_MAX, HISTORY_SECONDS_MAX, empty_history
+from switch.admission import Ticket
+from switch.calendar import BusinessCalendar
+from switch.clock import Clock
+from switch.config import parse
+from switch.decide import Terms
+from switch.ledger.directory import Place
+from switch.ledger.failures import LedgerLost, LedgerRefused
+from switch.posting import (
+    PURSE_BOOKS_FROM,
+    Account,
+    Directed,
+    Followers,
+    Loaded,
+    Original,
+    Posted,
+    Posting,
+    PurseState,
+    Stored,
+    Verdict,
+    purse_book,
+)
+from switch.terms import load_terms
+
+NOON_US = 1_774_929_600_000_000
+"""2026-03-31 12:00 in Shanghai: the last day of a month."""
+ACQUIRER = "48021000"
+TRUST, PAYABLE = 1, 2
+CALENDAR = BusinessCalendar("Asia/Shanghai", "00:00")
+
+
+@cache
+def shipped_terms() -> Terms:
+    """The shipped ruleset and the configuration's defaults."""
+    return load_terms(parse("", "defaults"), {("BANK", "trust"): TRUST, ("ACQ", ACQUIRER): PAYABLE})
+
+
+class FakeClock:
+    """Both clocks, moved by hand."""
+
+    def __init__(self, now_us: int = NOON_US) -> None:
+        self.us = now_us
+        self.ns = 1_000_000_000
+
+    def now_us(self) -> int:
+        return self.us
+
+    def monotonic_ns(self) -> int:
+        return self.ns
+
+    def advance(self, seconds: float) -> None:
+        self.us += int(seconds * 1_000_000)
+        self.ns += int(seconds * 1_000_000_000)
+
+
+def purchase(number: int = 1, amount_minor: int = 500, **changed: Any) -> Request:
+    """A purchase; `number` makes its key, so the same number is a repeat of the same message."""
+    usual: dict[str, Any] = {
+        "kind": Kind.PURCHASE,
+        "segment": Segment.RETAIL,
+        "acquirer": ACQUIRER,
+        "link": "retail-1",
+        "message_class": "02",
+        "card": numbered_card("621299", 1),
+        "amount": Money(amount_minor, "156"),
+        "terminal": "T0000001",
+        "merchant": "M1",
+        "mcc": "5411",
+        "stan": f"{number % 1_000_000:06}",
+        "local_at": "0331120000",
+        "rrn": "",
+        "entry_mode": "071",
+        "expiry": "",
+        "key": number.to_bytes(16, "big"),
+        "payload_hash": hashlib.blake2b(b"%d" % amount_minor, digest_size=8).digest(),
+        "received_ns": 1_000_000_000,
+        "deadline_ns": 1_000_000_000 + 800_000_000,
+    }
+    return Request(**(usual | changed))
+
+
+class Desk:
+    """Hands requests in as an acquirer does and keeps every answer."""
+
+    def __init__(self) -> None:
+        self.answers: dict[int, list[Reply]] = {}
+        self.settled: list[Ticket] = []
+
+    def ticket(self, request: Request, directed: Directed | None = None) -> Ticket:
+        heard: list[Reply] = []
+        ticket = Ticket(request, heard.append, self.settled.append)
+        ticket.directed = directed
+        self.answers[id(ticket)] = heard
+        return ticket
+
+    def heard(self, ticket: Ticket) -> Outcome:
+        """The one answer of a ticket."""
+        (reply,) = self.answers[id(ticket)]
+        return reply.outcome
+
+
+class Loss(Enum):
+    """How a connection is lost in a call."""
+
+    BEFORE_COMMIT = "before commit"
+    AFTER_COMMIT = "after commit"
+    COMMITS_LATER = "commits later"
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What happens in one call. `during` runs when the call has reached the ledger."""
+
+    loss: Loss | None = None
+    refused: str = ""
+    seconds_before: float = 0
+    seconds_after: float = 0
+    conflict: bool = False
+    during: Callable[[], None] | None = None
+    after: Callable[[], None] | None = None
+    hang: anyio.Event | None = None
+
+
+NO_FAULT = Fault()
+Faults = Callable[[str, "ModelConnection"], Fault]
+
+
+def scripted(**calls: Iterable[Fault]) -> Faults:
+    """The given faults of load, post and open, one a call; none after that."""
+    left = {call: deque(faults) for call, faults in calls.items()}
+
+    def next_fault(call: str, _connection: ModelConnection) -> Fault:
+        faults = left.get(call)
+        return faults.popleft() if faults else NO_FAULT
+
+    return next_fault
+
+
+def by_worker(**faults: Faults) -> Faults:
+    """Faults of each worker by its name; none for the others."""
+    return lambda call, connection: faults.get(connection.worker, scripted())(call, connection)
+
+
+class ModelPurse(msgspec.Struct):
+    balance_minor: int = 0
+    floor_minor: int = 0
+    month: date = date.min
+    month_count: int = 0
+    month_minor: int = 0
+
+
+class ModelAccount(msgspec.Struct):
+    shard: int
+    account_id: int
+    card_id: int
+    purses: dict[int, ModelPurse]
+    version: int = 0
+    status: str = "active"
+    card_status: str = "active"
+    expires_yymm: str = ""
+    tier: str = "T2"
+
+
+class ModelRow(msgspec.Struct, frozen=True):
+    """One authorization as written."""
+
+    authorization_id: int
+    shard: int
+    business_date: date
+    posted_at_us: int
+    deadline_at_us: int
+    posting: Posting
+
+    @property
+    def request(self) -> Request:
+        return self.posting.directed.request
+
+    @property
+    def account_id(self) -> int:
+        return self.posting.directed.account_id
+
+
+class ModelLedger:
+    """What all connections share."""
+
+    def __init__(self, clock: Clock, faults: Faults | None = None) -> None:
+        self.clock = clock
+        self.faults = faults or scripted()
+        self.accounts: dict[int, ModelAccount] = {}
+        self.rows: list[ModelRow] = []
+        self.rows_of: dict[int, list[ModelRow]] = {}
+        self.by_key: dict[tuple[int, bytes, date], ModelRow] = {}
+        self.by_id: dict[int, ModelRow] = {}
+        self.places: dict[bytes, Place] = {}
+        self._ids = itertools.count(1)
+        self.batches: list[int] = []
+        self.poison: dict[bytes, list[str]] = {}
+        """Keys whose posting is refused: the SQLSTATE of each refusal still to come."""
+        self.zombies: list[Callable[[], None]] = []
+        """Postings of lost connections that the server has not come to yet."""
+
+    def issue(self, number: int, *, shards: int = 1, balance_minor: int = 10_000) -> ModelAccount:
+        """A card numbered so, its account and its two purses; the money is in GEN."""
+        account_id = 1_000_000 + number
+        account = ModelAccount(
+            shard=account_id % shards,
+            account_id=account_id,
+            card_id=2_000_000 + number,
+            purses={1: ModelPurse(), 2: ModelPurse(balance_minor=balance_minor)},
+        )
+        self.accounts[account_id] = account
+        medium = medium_of(numbered_card("621299", number))
+        self.places[medium] = Place(account.shard, account_id, account.card_id)
+        return account
+
+    def directed(self, request: Request, account: ModelAccount | None) -> Directed:
+        if account is None:
+            return Directed(request, 0, 0, 0, b"?" * 16)
+        return Directed(request, account.shard, account.account_id, account.card_id, b"m" * 16)
+
+    async def open(self, worker: str = "a") -> ModelConnection:
+        connection = ModelConnection(self, worker)
+        await connection.meet("open")
+        return connection
+
+    def approvals(self, key: bytes) -> list[ModelRow]:
+        """Approved purchases and loads under a key that no reversal gave back."""
+        reversed_ids = {
+            row.posting.original_id
+            for row in self.rows
+            if row.posting.kind is Kind.REVERSAL and row.posting.outcome.approved
+        }
+        return [
+            row
+            for row in self.rows
+            if row.posting.key == key
+            and row.posting.outcome.approved
+            and row.posting.kind in (Kind.PURCHASE, Kind.LOAD)
+            and row.authorization_id not in reversed_ids
+        ]
+
+    def run_zombies(self, most: int | None = None) -> None:
+        """Let postings of lost connections commit, as the server comes to them."""
+        for _ in range(len(self.zombies) if most is None else min(most, len(self.zombies))):
+            self.zombies.pop(0)()
+
+    # ---- what the two functions do ----
+
+    def load(
+        self, shard: int, business_date: date, now_us: int, batch: Sequence[Directed]
+    ) -> list[Loaded]:
+        shared: dict[int, Account] = {}
+        return [self._load_one(shard, business_date, now_us, one, shared) for one in batch]
+
+    def _load_one(
+        self,
+        shard: int,
+        business_date: date,
+        now_us: int,
+        directed: Directed,
+        shared: dict[int, Account],
+    ) -> Loaded:
+        model = self.accounts.get(directed.account_id)
+        if model is not None and directed.account_id not in shared:
+            shared[directed.account_id] = self._account(model, business_date, now_us)
+        original = self.by_id.get(directed.request.original_id)
+        return Loaded(
+            account=shared.get(directed.account_id),
+            card_status=model.card_status if model else "",
+            expires_yymm=model.expires_yymm if model else "",
+            last4="0042",
+            stored=self._stored(shard, directed.request.key, business_date),
+            original=self._original(original) if original is not None else None,
+        )
+
+    def _account(self, model: ModelAccount, business_date: date, now_us: int) -> Account:
+        history, event_ids = empty_history(), []
+        rows = self.rows_of.get(model.account_id, [])
+        given_back = {
+            row.posting.original_id
+            for row in rows
+            if row.posting.kind is Kind.REVERSAL and row.posting.outcome.approved
+        }
+        since_us = now_us - HISTORY_SECONDS_MAX * 1_000_000
+        events = [
+            row
+            for row in rows
+            if row.posting.kind in (Kind.PURCHASE, Kind.LOAD) and row.posting.at_us > since_us
+        ]
+        for row in sorted(events, key=lambda row: row.posting.at_us)[-HISTORY_EVENTS_MAX:]:
+            request = row.request
+            history.append(
+                at_us=row.posting.at_us,
+                card_id=row.posting.directed.card_id,
+                kind=request.kind,
+                amount_minor=request.amount.amount_minor,
+                outcome=row.posting.outcome,
+                segment=request.segment,
+                mcc=request.mcc,
+                merchant=request.merchant,
+                terminal=request.terminal,
+            )
+            history.given_back[-1] = row.authorization_id in given_back
+            event_ids.append(row.authorization_id)
+        month = business_date.replace(day=1)
+        purses = {
+            number: PurseState(
+                purse.balance_minor,
+                0,
+                purse.floor_minor,
+                purse.month_count if purse.month == month else 0,
+                purse.month_minor if purse.month == month else 0,
+            )
+            for number, purse in model.purses.items()
+        }
+        return Account(
+            model.account_id,
+            model.version,
+            model.status,
+            model.tier,
+            "standard",
+            purses,
+            history,
+            event_ids,
+        )
+
+    def _stored(self, shard: int, key: bytes, day: date) -> Stored | None:
+        for row in self._under(shard, key, day):
+            posting = row.posting
+            return Stored(
+                row.authorization_id,
+                row.request.payload_hash,
+                posting.outcome,
+                posting.approved_minor,
+                posting.auth_code,
+                posting.rrn,
+                posting.at_us,
+                self._followers(row),
+            )
+        return None
+
+    def _under(self, shard: int, key: bytes, day: date) -> Iterable[ModelRow]:
+        for days in (0, -1, 1):
+            row = self.by_key.get((shard, key, day + timedelta(days)))
+            if row is not None:
+                yield row
+
+    def _original(self, row: ModelRow) -> Original:
+        request = row.request
+        return Original(
+            row.account_id,
+            row.posting.kind,
+            row.posting.outcome,
+            row.posting.approved_minor,
+            row.posting.purse,
+            row.business_date,
+            request.acquirer,
+            request.mcc,
+            self._followers(row),
+        )
+
+    def _followers(self, row: ModelRow) -> Followers:
+        later = [
+            other.posting
+            for other in self.rows_of.get(row.account_id, [])
+            if other.posting.original_id == row.authorization_id
+            and other.posting.at_us >= row.posting.at_us
+        ]
+        approved = [posting.kind for posting in later if posting.outcome.approved]
+        withdrawn = [
+            posting
+            for posting in later
+            if posting.kind is Kind.REVERSAL and posting.outcome is Outcome.ANSWERED_LATE
+        ]
+        return Followers(Kind.REVERSAL in approved, approved.count(Kind.REPEAT), len(withdrawn))
+
+    def post(
+        self,
+        shard: int,
+        business_date: date,
+        versions: Mapping[int, int],
+        postings: Sequence[Posting],
+        remaining_us: Sequence[int],
+        sent_at_us: int,
+    ) -> list[Posted]:
+        self._refuse_poison(postings)
+        now_us = self.clock.now_us()
+        expired = [left <= now_us - sent_at_us for left in remaining_us]
+        late = {
+            posting.directed.account_id
+            for posting, gone in zip(postings, expired, strict=True)
+            if gone and posting.directed.account_id
+        }
+        verdicts = []
+        for posting, gone in zip(postings, expired, strict=True):
+            account_id = posting.directed.account_id
+            stale = account_id and (
+                account_id in late or versions.get(account_id) != self.accounts[account_id].version
+            )
+            verdicts.append(
+                Verdict.EXPIRED if gone else Verdict.CONFLICT if stale else Verdict.POSTED
+            )
+        rows = [
+            ModelRow(next(self._ids), shard, business_date, now_us, sent_at_us + left, posting)
+            for posting, left in zip(postings, remaining_us, strict=True)
+        ]
+        written = [row for row, verdict in zip(rows, verdicts, strict=True) if not verdict]
+        self._check(written)
+        for row in written:
+            self._write(row)
+        for account_id in {row.account_id for row in written if row.account_id}:
+            self.accounts[account_id].version += 1
+        return [
+            Posted(verdict, row.authorization_id)
+            for row, verdict in zip(rows, verdicts, strict=True)
+        ]
+
+    def _refuse_poison(self, postings: Sequence[Posting]) -> None:
+        for posting in postings:
+            refusals = self.poison.get(posting.key)
+            if refusals:
+                # A batch is refused for its worst row; the row is used up when it is alone.
+                alone = len(postings) == 1
+                raise LedgerRefused(refusals.pop(0) if alone else refusals[0], "")
+
+    def _check(self, written: Sequence[ModelRow]) -> None:
+        """All or nothing: whatever breaks an invariant refuses the whole batch."""
+        keys = [(row.shard, row.posting.key, row.business_date) for row in written]
+        if len(set(keys)) < len(keys) or any(key in self.by_key for key in keys):
+            raise LedgerRefused("23505", "authorization_key")
+        moved: dict[int, int] = {}
+        for row in written:
+            posting = row.posting
+            if sum(transfer.amount_minor for transfer in posting.transfers) != (
+                posting.approved_minor
+            ) or (posting.approved_minor and not posting.outcome.approved):
+                raise LedgerRefused("23514", "")
+            for transfer in posting.transfers:
+                if transfer.amount_minor <= 0:
+                    raise LedgerRefused("23514", "transfer_amount_minor_check")
+                for book, delta in (
+                    (transfer.debit_account_id, -transfer.amount_minor),
+                    (transfer.credit_account_id, transfer.amount_minor),
+                ):
+                    moved[book] = moved.get(book, 0) + delta
+        for book, delta in moved.items():
+            if book >= PURSE_BOOKS_FROM:
+                purse = self.accounts[book // 16].purses[book % 16]
+                if purse.balance_minor + delta < purse.floor_minor:
+                    raise LedgerRefused("23514", "purse_check")
+
+    def _write(self, row: ModelRow) -> None:
+        posting = row.posting
+        self.rows.append(row)
+        self.rows_of.setdefault(row.account_id, []).append(row)
+        self.by_id[row.authorization_id] = row
+        self.by_key[row.shard, posting.key, row.business_date] = row
+        for transfer in posting.transfers:
+            for book, delta in (
+                (transfer.debit_account_id, -transfer.amount_minor),
+                (transfer.credit_account_id, transfer.amount_minor),
+            ):
+                if book >= PURSE_BOOKS_FROM:
+                    self.accounts[book // 16].purses[book % 16].balance_minor += delta
+        if posting.spent_count or posting.spent_minor:
+            purse = self.accounts[row.account_id].purses[posting.purse]
+            month = row.business_date.replace(day=1)
+            if purse.month < month:
+                purse.month, purse.month_count, purse.month_minor = month, 0, 0
+            purse.month_count += posting.spent_count
+            purse.month_minor += posting.spent_minor
+
+
+class ModelConnection:
+    """One connection: LaneLedger and DirectoryLedger over the shared ledger."""
+
+    def __init__(self, ledger: ModelLedger, worker: str) -> None:
+        self.ledger = ledger
+        self.worker = worker
+        self.closed = False
+
+    async def meet(self, call: str) -> Fault:
+        """Go through what this call meets before the ledger is reached."""
+        fault = self.ledger.faults(call, self)
+        if fault.seconds_before:
+            await anyio.sleep(fault.seconds_before)
+        else:
+            await anyio.lowlevel.checkpoint()
+        if fault.hang is not None:
+            await fault.hang.wait()
+        if call != "post" and fault.loss is not None:
+            raise LedgerLost("lost")
+        if fault.refused:
+            raise LedgerRefused(fault.refused, "")
+        if fault.during is not None:
+            fault.during()
+        return fault
+
+    async def load(
+        self, shard: int, business_date: date, now_us: int, batch: Sequence[Directed]
+    ) -> list[Loaded]:
+        assert not self.closed
+        fault = await self.meet("load")
+        loaded = self.ledger.load(shard, business_date, now_us, batch)
+        await self._leave(fault)
+        return loaded
+
+    async def post(
+        self,
+        shard: int,
+        slot: int,
+        business_date: date,
+        versions: dict[int, int],
+        postings: Sequence[Posting],
+        remaining_us: Sequence[int],
+        ruleset: str,
+    ) -> list[Posted]:
+        assert not self.closed
+        assert ruleset
+        ledger = self.ledger
+        sent_at_us = ledger.clock.now_us()
+        fault = await self.meet("post")
+        ledger.batches.append(len(postings))
+        if fault.conflict:
+            for account_id in versions:
+                ledger.accounts[account_id].version += 1
+
+        def commit() -> list[Posted]:
+            return ledger.post(shard, business_date, versions, postings, remaining_us, sent_at_us)
+
+        if fault.loss is Loss.BEFORE_COMMIT:
+            raise LedgerLost("lost before the commit")
+        if fault.loss is Loss.COMMITS_LATER:
+            ledger.zombies.append(_whatever_comes(commit))
+            raise LedgerLost("lost, and still on its way")
+        posted = commit()
+        await self._leave(fault)
+        if fault.loss is Loss.AFTER_COMMIT:
+            raise LedgerLost("lost after the commit")
+        return posted
+
+    async def find(self, mediums: list[bytes]) -> dict[bytes, Place]:
+        assert not self.closed
+        await self._leave(await self.meet("find"))
+        places = self.ledger.places
+        return {medium: places[medium] for medium in mediums if medium in places}
+
+    async def newest(self, below_card_id: int, count_max: int) -> list[tuple[bytes, Place]]:
+        assert not self.closed
+        await self._leave(await self.meet("newest"))
+        below = [one for one in self.ledger.places.items() if one[1].card_id < below_card_id]
+        return sorted(below, key=lambda one: -one[1].card_id)[:count_max]
+
+    async def _leave(self, fault: Fault) -> None:
+        if fault.seconds_after:
+            await anyio.sleep(fault.seconds_after)
+        if fault.after is not None:
+            fault.after()
+
+    def terminate(self) -> None:
+        self.closed = True
+
+
+def _whatever_comes(commit: Callable[[], Any]) -> Callable[[], None]:
+    """A posting that nobody waits for: refused or not, only the ledger knows."""
+
+    def run() -> None:
+        try:
+            commit()
+        except LedgerRefused:
+            pass
+
+    return run
+
+
+def medium_of(card: CardNumber) -> bytes:
+    return hashlib.blake2b(card.reveal().encode(), digest_size=16).digest()
+
+
+def check_books(ledger: ModelLedger, opening_minor: Mapping[int, int]) -> None:
+    """What must hold of any ledger at any time: the balances are what the rows moved."""
+    for account in ledger.accounts.values():
+        for number, purse in account.purses.items():
+            book = purse_book(account.account_id, number)
+            moved = sum(
+                transfer.amount_minor * ((transfer.credit_account_id == book) * 2 - 1)
+                for row in ledger.rows_of.get(account.account_id, [])
+                for transfer in row.posting.transfers
+                if book in (transfer.credit_account_id, transfer.debit_account_id)
+            )
+            opening = opening_minor.get(account.account_id, 0) if number == 2 else 0
+            assert purse.balance_minor == opening + moved
+            assert purse.balance_minor >= purse.floor_minor
+    for row in ledger.rows:
+        posting = row.posting
+        total = sum(transfer.amount_minor for transfer in posting.transfers)
+        assert total == posting.approved_minor
+        assert posting.outcome.approved or not total, "a decline has moved money"
+    reversals = [
+        row.posting.original_id
+        for row in ledger.rows
+        if row.posting.kind is Kind.REVERSAL and row.posting.outcome.approved
+    ]
+    assert len(set(reversals)) == len(reversals), "an approval was given back twice"
+
+
+async def until(true: Callable[[], bool], *, turns: int = 5_000) -> None:
+    """Let the other tasks run until something holds; fails when it never does."""
+    for _ in range(turns):
+        if true():
+            return
+        await anyio.lowlevel.checkpoint()
+    raise AssertionError("what was waited for did not come")
