@@ -30,7 +30,7 @@ class Kind(StrEnum):
     LOAD = "load"
     REVERSAL = "reversal"
     REPEAT = "repeat"
-    """A stored approval given out once more after its deadline; written down, moves nothing."""
+    """A stored approval given out once more; written down, moves nothing."""
 
 
 class Outcome(StrEnum):

@@ -100,6 +100,9 @@ class Limits(Section, frozen=True):
     batch_max: Annotated[int, Meta(ge=1, le=1_024, description="a whole number from 1 to 1024")] = (
         128
     )
+    batches_at_once: Annotated[
+        int, Meta(ge=1, le=64, description="a whole number from 1 to 64")
+    ] = 2
     in_flight_max: Count = 8_192
     frame_bytes_max: Annotated[
         int, Meta(ge=256, le=65_535, description="a whole number of bytes from 256 to 65535")

@@ -89,12 +89,14 @@ class Worker:
         self.connections: set[Connection] = set()
         key = read_key(Path(assignment.card_key_file))
         seconds = float(config.ledger.connect_timeout_seconds)
+        turns = anyio.Semaphore(config.limits.batches_at_once)
         self.lanes = [
             Lane(
                 shard,
                 slot=assignment.slot,
                 batch_max=config.limits.batch_max,
                 open_ledger=functools.partial(Store.open, assignment.database, seconds),
+                turns=turns,
                 terms=terms,
                 calendar=self.calendar,
                 clock=clock,

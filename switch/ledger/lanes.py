@@ -1,7 +1,9 @@
 """A lane per shard: whatever waits is loaded, decided and posted as one batch, then the next.
 
 While a batch is being posted the next one gathers by itself, so a quiet switch answers in
-one short round and a busy one amortises its commits; nobody waits for a batch to fill.
+one short round and a busy one amortises its commits; nobody waits for a batch to fill. Lanes
+take turns where there are more of them than the ledger has cores: more batches at once would
+only be smaller ones.
 
 What a lane must never do is guess. A ticket moves through it like this:
 
@@ -87,6 +89,7 @@ class Lane:
         slot: int,
         batch_max: int,
         open_ledger: Callable[[], Awaitable[LaneLedger]],
+        turns: anyio.Semaphore | None = None,
         terms: Terms,
         calendar: BusinessCalendar,
         clock: Clock,
@@ -98,6 +101,7 @@ class Lane:
         self._slot = slot
         self._batch_max = batch_max
         self._open_ledger = open_ledger
+        self._turns = turns or anyio.Semaphore(1)
         self._calendar = calendar
         self._clock = clock
         self._metrics = metrics
@@ -190,15 +194,18 @@ class Lane:
                     await self._arrived.wait()
             if self._owed and self._clock.monotonic_ns() >= self._owed_due_ns:
                 await self._write_owed(ledger)
-            batch = self._take()
-            if batch:
-                await self._run_batch(ledger, batch)
+            asked_ns = self._clock.monotonic_ns()
+            async with self._turns:
+                # Taken only now: what came while waiting for the turn shares the batch.
+                batch = self._take()
+                if batch:
+                    await self._run_batch(ledger, batch, asked_ns)
 
     async def _write_owed(self, ledger: LaneLedger) -> None:
         """Try once more, each alone: what was refused before must spoil no batch."""
         self._owed_due_ns = self._clock.monotonic_ns() + int(OWED_SECONDS * NANOSECONDS)
         for _ in range(len(self._owed)):
-            await self._run_batch(ledger, [self._owed.popleft()])
+            await self._run_batch(ledger, [self._owed.popleft()], self._clock.monotonic_ns())
 
     def _take(self) -> list[Ticket]:
         batch: list[Ticket] = []
@@ -223,8 +230,7 @@ class Lane:
         ticket.finish(Reply(ticket.answered or Outcome.NO_BUDGET))
         return True
 
-    async def _run_batch(self, ledger: LaneLedger, batch: list[Ticket]) -> None:
-        started_ns = self._clock.monotonic_ns()
+    async def _run_batch(self, ledger: LaneLedger, batch: list[Ticket], asked_ns: int) -> None:
         self._current = batch
         try:
             await self._process(ledger, batch)
@@ -234,7 +240,7 @@ class Lane:
         finally:
             self._current = []
         self._metrics.batch(len(batch))
-        elapsed_ns = self._clock.monotonic_ns() - started_ns
+        elapsed_ns = self._clock.monotonic_ns() - asked_ns
         self._batch_ns += 0.1 * (elapsed_ns - self._batch_ns)
 
     def _keep_after_loss(self, batch: list[Ticket]) -> None:

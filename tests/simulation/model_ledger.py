@@ -22,10 +22,9 @@ import anyio
 import msgspec
 
 from protocols.card_number import CardNumber, numbered_card
-from protocols.message import Kind, Outcome, Reply, Request, Segment
+from protocols.message import Kind, Outcome, Request, Segment
 from protocols.money import Money
 from risk.facts import HISTORY_EVENTS_MAX, HISTORY_SECONDS_MAX, empty_history
-from switch.admission import Ticket
 from switch.calendar import BusinessCalendar
 from switch.clock import Clock
 from switch.config import parse
@@ -103,26 +102,6 @@ def purchase(number: int = 1, amount_minor: int = 500, **changed: Any) -> Reques
         "deadline_ns": 1_000_000_000 + 800_000_000,
     }
     return Request(**(usual | changed))
-
-
-class Desk:
-    """Hands requests in as an acquirer does and keeps every answer."""
-
-    def __init__(self) -> None:
-        self.answers: dict[int, list[Reply]] = {}
-        self.settled: list[Ticket] = []
-
-    def ticket(self, request: Request, directed: Directed | None = None) -> Ticket:
-        heard: list[Reply] = []
-        ticket = Ticket(request, heard.append, self.settled.append)
-        ticket.directed = directed
-        self.answers[id(ticket)] = heard
-        return ticket
-
-    def heard(self, ticket: Ticket) -> Outcome:
-        """The one answer of a ticket."""
-        (reply,) = self.answers[id(ticket)]
-        return reply.outcome
 
 
 class Loss(Enum):

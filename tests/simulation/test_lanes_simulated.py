@@ -26,7 +26,6 @@ import trio.testing  # noqa: TID251
 
 from protocols.card_number import numbered_card
 from protocols.message import Kind, Outcome, Reply, Request
-from switch import logs
 from switch.deadline import DeadlineHeap
 from switch.ledger.directory import Directory
 from switch.ledger.lanes import Lane
@@ -51,6 +50,8 @@ CHUNKS = 8
 MESSAGES_MAX = 90
 BUDGETS_MS = (150, 800, 3_000)
 SETTLING_SECONDS = 600.0
+MOODS = ("slow", "lost", "stalled", "refused")
+POST_MOODS = ("slow", "late", "late", "late", "lost", "lost", "lost", "conflict", *MOODS[2:])
 STRANGER = 99
 """A card that was never issued."""
 
@@ -85,12 +86,14 @@ class Worker:
         self.metrics = Metrics()
         self.killed = False
         open_ledger = functools.partial(town.ledger.open, f"worker {number}")
+        turns = anyio.Semaphore(dice.choice((1, 2)))
         self.lanes = [
             Lane(
                 shard,
                 slot=number,
                 batch_max=dice.choice((2, 5, 16)),
                 open_ledger=open_ledger,
+                turns=turns,
                 terms=shipped_terms(),
                 calendar=CALENDAR,
                 clock=self.clock,
@@ -132,7 +135,7 @@ class Town:
         self.shards = self.dice.choice((1, 1, 2))
         self.ledger = ModelLedger(WorkerClock(), self.fault)
         self.opening_minor: dict[int, int] = {}
-        for number in range(1, self.dice.randrange(2, 7)):
+        for number in range(1, self.dice.randrange(2, 12)):
             balance_minor = self.dice.choice((0, 1_000, 5_000, 100_000))
             account = self.ledger.issue(number, shards=self.shards, balance_minor=balance_minor)
             self.opening_minor[account.account_id] = balance_minor
@@ -161,24 +164,27 @@ class Town:
             return Fault(seconds_before=before + first, seconds_after=after + stalled - first)
         if trio.current_time() < self.refused_until:
             return Fault(seconds_before=before, refused=self.refused)
-        if dice.random() >= self.storm:
+        on_post = call == "post"
+        if dice.random() >= self.storm * (2 if on_post else 1):
             return Fault(seconds_before=before, seconds_after=after)
-        mood = dice.randrange(7)
-        if mood == 6:
-            self.stalled_until = trio.current_time() + dice.uniform(0.1, 4)
-        if mood == 0:
-            return Fault(seconds_before=dice.uniform(0.1, 5), seconds_after=after)
-        if mood == 1:
-            return Fault(seconds_before=before, seconds_after=dice.uniform(0.1, 5))
-        if mood == 2:
-            # Once, or everything for a while: a disk that is full, a server that is read-only.
-            self.refused = dice.choice(("40001", "55P03", "53100", "22000"))
-            self.refused_until = trio.current_time() + dice.choice((0.0, 0.3, 3.0))
-            return Fault(seconds_before=before, refused=self.refused)
-        if mood == 3:
-            return Fault(seconds_before=before, seconds_after=after, conflict=call == "post")
-        loss = dice.choice(list(Loss))
-        return Fault(seconds_before=before, seconds_after=after, loss=loss)
+        match dice.choice(POST_MOODS if on_post else MOODS):
+            case "slow":
+                before = dice.uniform(0.1, 5)
+            case "late":
+                after = dice.uniform(0.1, 5)
+            case "conflict":
+                return Fault(seconds_before=before, seconds_after=after, conflict=True)
+            case "lost":
+                loss = dice.choice(list(Loss))
+                return Fault(seconds_before=before, seconds_after=after, loss=loss)
+            case "stalled":
+                self.stalled_until = trio.current_time() + dice.uniform(0.1, 4)
+            case _:
+                # Once, or for a while: a disk that is full, a server that is read-only.
+                self.refused = dice.choice(("40001", "55P03", "53100", "22000"))
+                self.refused_until = trio.current_time() + dice.choice((0.0, 0.3, 3.0))
+                return Fault(seconds_before=before, refused=self.refused)
+        return Fault(seconds_before=before, seconds_after=after)
 
     def _delay(self) -> float:
         return self.dice.choice((0.0, self.dice.uniform(0.0005, 0.02)))
@@ -192,17 +198,17 @@ class Town:
             await anyio.sleep(self.dice.choice((0.0, 0.5)))
             for number in range(1, self.dice.randrange(20, MESSAGES_MAX)):
                 tasks.start_soon(self._acquire, number)
-                await anyio.sleep(self.dice.choice((0.0, 0.002, self.dice.uniform(0, 0.3))))
+                await anyio.sleep(self.dice.choice((0.0, 0.002, self.dice.uniform(0, 0.8))))
                 if self.killing and self.dice.random() < 0.02:
                     self.dice.choice([one for one in self.workers if not one.killed]).kill()
                     self._start_worker(tasks)
                 if self.dice.random() < 0.02:
                     self._change_a_card()
             self.calm = True
-            with anyio.fail_after(SETTLING_SECONDS):
-                while not self._settled():  # noqa: ASYNC110 - mock time costs nothing
-                    await anyio.sleep(1)
+            await self._settle()
             self.ledger.run_zombies()
+            await self._ask_once_more()
+            await self._settle()
             tasks.cancel_scope.cancel()
 
     def _start_worker(self, tasks: anyio.abc.TaskGroup) -> None:
@@ -217,16 +223,35 @@ class Town:
         amount_minor = dice.choice((1, 100, 900, dice.randrange(1, 3_000)))
         for _ in range(dice.choice((1, 1, 1, 2, 2, 3, 4))):
             content = amount_minor + (dice.random() < 0.03)
-            budget_ns = dice.choice(BUDGETS_MS) * 1_000_000
-            now_ns = WorkerClock().monotonic_ns()
-            request = purchase(
-                number, content, card=card, received_ns=now_ns, deadline_ns=now_ns + budget_ns
-            )
-            worker = dice.choice([one for one in self.workers if not one.killed])
-            heard: list[Reply] = []
-            self.sent.append(Sent(request, worker, heard))
-            worker.pipeline.submit(request, heard.append)
+            times = self._times(dice.choice(BUDGETS_MS))
+            self._submit(purchase(number, content, card=card, **times))
             await anyio.sleep(dice.choice((0.0, 0.05, 0.2, dice.uniform(0, 8))))
+
+    async def _ask_once_more(self) -> None:
+        """In the end every terminal that was not told of an approval repeats its message."""
+        first = {one.request.key: one.request for one in reversed(self.sent)}
+        told = {
+            one.request.key for one in self.sent for reply in one.heard if reply.outcome.approved
+        }
+        for key, request in first.items():
+            if key not in told or self.dice.random() < 0.2:
+                self._submit(msgspec.structs.replace(request, **self._times(3_000)))
+                await anyio.sleep(0.01)
+
+    async def _settle(self) -> None:
+        with anyio.fail_after(SETTLING_SECONDS):
+            while not self._settled():  # noqa: ASYNC110 - mock time costs nothing
+                await anyio.sleep(1)
+
+    def _times(self, budget_ms: int) -> dict[str, int]:
+        now_ns = WorkerClock().monotonic_ns()
+        return {"received_ns": now_ns, "deadline_ns": now_ns + budget_ms * 1_000_000}
+
+    def _submit(self, request: Request) -> None:
+        worker = self.dice.choice([one for one in self.workers if not one.killed])
+        heard: list[Reply] = []
+        self.sent.append(Sent(request, worker, heard))
+        worker.pipeline.submit(request, heard.append)
 
     def _change_a_card(self) -> None:
         account = self.dice.choice(list(self.ledger.accounts.values()))
@@ -314,7 +339,6 @@ def _no_words(monkeypatch: pytest.MonkeyPatch) -> None:
         for module in ("switch.ledger.lanes", "switch.ledger.directory"):
             for level in ("info", "warning", "error"):
                 monkeypatch.setattr(f"{module}._log.{level}", silent, raising=False)
-    assert logs is not None
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

@@ -21,7 +21,6 @@ from switch.decide import derived_key, resolved_as_answered
 from switch.ledger import lanes
 from switch.ledger.lanes import Lane
 from switch.metrics import Metrics
-from switch.posting import Posted, Verdict
 from tests.simulation.model_ledger import (
     CALENDAR,
     NO_FAULT,
@@ -829,8 +828,3 @@ async def test_a_slow_and_long_queue_is_seen() -> None:
         for n in range(100, 140):
             bench.put(n, 1)
         assert bench.lane.wait_ns > 400_000_000
-
-
-def test_verdicts_are_told_apart() -> None:
-    assert [verdict.name for verdict in Verdict] == ["POSTED", "CONFLICT", "EXPIRED"]
-    assert Posted(Verdict.POSTED, 1).verdict == 0
