@@ -115,8 +115,9 @@ class Prepared:
     def __init__(self, statement: asyncpg.prepared_stmt.PreparedStatement[Any]) -> None:
         self._statement = statement
 
-    async def fetch(self, *args: object) -> Sequence[asyncpg.Record]:
-        return await call(self._statement.fetch, *args)
+    async def fetch(self, *args: object, seconds: float | None = None) -> Sequence[asyncpg.Record]:
+        """Run it; after so many seconds without an answer it is cancelled (TimeoutError)."""
+        return await call(self._statement.fetch, *args, timeout=seconds)
 
 
 class Connection:

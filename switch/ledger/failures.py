@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import anyio
@@ -40,9 +41,23 @@ async def guarded(call: Callable[..., Awaitable[T]], *args: object, seconds: flo
 
     `seconds` is no request's deadline: it is when a silent server counts as lost.
     """
+    with translated(seconds), anyio.fail_after(seconds):
+        return await call(*args)
+
+
+async def fetched(
+    statement: bridge.Prepared, *args: object, seconds: float
+) -> Sequence[asyncpg.Record]:
+    """`guarded` for a prepared statement: by the driver's own timer, which costs far less."""
+    with translated(seconds):
+        return await statement.fetch(*args, seconds=seconds)
+
+
+@contextmanager
+def translated(seconds: float) -> Iterator[None]:
+    """Make LedgerLost or LedgerRefused of what the driver raises in the body."""
     try:
-        with anyio.fail_after(seconds):
-            return await call(*args)
+        yield
     except asyncpg.DataError as error:
         # The driver's own refusal is one of these too, without any of the server's fields.
         raise LedgerRefused(error.sqlstate or "22000", "") from _without_values(error)

@@ -14,7 +14,7 @@ from protocols.message import Kind, Outcome, Segment
 from risk.facts import HISTORY_EVENTS_MAX, HISTORY_SECONDS_MAX, History
 from switch.ledger import bridge, sql
 from switch.ledger.directory import Place
-from switch.ledger.failures import LedgerLost, guarded
+from switch.ledger.failures import LedgerLost, fetched, guarded
 from switch.ledger.migrate import LedgerUnfit, assert_durable
 from switch.posting import (
     Account,
@@ -33,7 +33,8 @@ _QUERIES = sql.queries("lane.sql")
 
 CALL_SECONDS_MAX = 30.0
 """When a silent server counts as lost; far beyond any request's budget, which is kept elsewhere."""
-LOCK_TIMEOUT_MS = 5_000
+LOCK_TIMEOUT_MS = 1_000
+"""A posting holds its accounts for milliseconds; who waits longer waits for a fault."""
 HISTORY_ROWS_MAX = 2 * HISTORY_EVENTS_MAX
 """An event is given back at most once, so this many rows hold the events a rule may ask for."""
 LANE_SETTINGS = {
@@ -95,8 +96,8 @@ class Store:
         self, shard: int, business_date: date, now_us: int, batch: Sequence[Directed]
     ) -> list[Loaded]:
         """Facts for each request, in order; requests of one account share its Account."""
-        rows = await guarded(
-            self._load.fetch,
+        rows = await fetched(
+            self._load,
             shard,
             business_date,
             now_us - HISTORY_SECONDS_MAX * 1_000_000,
@@ -124,8 +125,8 @@ class Store:
         ruleset: str,
     ) -> list[Posted]:
         """Write the decisions; a verdict each, in order. See post_batch for what may raise."""
-        rows = await guarded(
-            self._post.fetch,
+        rows = await fetched(
+            self._post,
             shard,
             slot,
             business_date,
@@ -169,12 +170,12 @@ class MediumStore:
 
     async def find(self, mediums: list[bytes]) -> dict[bytes, Place]:
         """The places of those mediums that are in the directory."""
-        rows = await guarded(self._find.fetch, mediums, seconds=CALL_SECONDS_MAX)
+        rows = await fetched(self._find, mediums, seconds=CALL_SECONDS_MAX)
         return {row[0]: Place(row[1], row[2], row[3]) for row in rows}
 
     async def newest(self, below_card_id: int, count_max: int) -> list[tuple[bytes, Place]]:
         """The mediums of the newest cards below an id, newest first."""
-        rows = await guarded(self._newest.fetch, below_card_id, count_max, seconds=CALL_SECONDS_MAX)
+        rows = await fetched(self._newest, below_card_id, count_max, seconds=CALL_SECONDS_MAX)
         return [(row[0], Place(row[1], row[2], row[3])) for row in rows]
 
     def terminate(self) -> None:
