@@ -504,5 +504,5 @@ async def test_a_lanes_connection_is_durable_and_plans_by_index(
     connection = await bridge.connect(database, settings=store.LANE_SETTINGS)
     for name, value in store.LANE_SETTINGS.items():
         shown = await connection.fetchval(f"show {name}")
-        assert shown == value or (name, shown) == ("lock_timeout", "5s")
+        assert shown == value or (name, shown) == ("lock_timeout", "1s")
     connection.terminate()
