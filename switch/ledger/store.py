@@ -287,8 +287,10 @@ def _history(row: Any) -> tuple[History, list[int]]:
     kinds = row["kind"]
     if kinds is None:
         return History([], [], [], [], [], [], [], [], [], []), []
-    # The newest events, oldest first, without the reversals that gave some of them back.
     reversal = Kind.REVERSAL.value
+    if reversal not in kinds and len(kinds) <= HISTORY_EVENTS_MAX:
+        return _untouched_history(row, kinds), row["authorization_id"][::-1]
+    # The newest events, oldest first, without the reversals that gave some of them back.
     kept = [index for index, kind in enumerate(kinds) if kind != reversal]
     kept = kept[HISTORY_EVENTS_MAX - 1 :: -1] if len(kept) >= HISTORY_EVENTS_MAX else kept[::-1]
     ids = row["authorization_id"]
@@ -318,6 +320,22 @@ def _history(row: Any) -> tuple[History, list[int]]:
         terminal=column("terminal"),
     )
     return history, event_ids
+
+
+def _untouched_history(row: Any, kinds: list[str]) -> History:
+    """The same where nothing was given back, which is nearly always: columns as they are."""
+    return History(
+        at_us=row["at_us"][::-1],
+        card_id=row["card_id"][::-1],
+        kind=[_KINDS[kind] for kind in kinds[::-1]],
+        amount_minor=row["amount_minor"][::-1],
+        outcome=[_OUTCOMES[outcome] for outcome in row["outcome"][::-1]],
+        given_back=[False] * len(kinds),
+        segment=[_SEGMENTS[segment] for segment in row["segment"][::-1]],
+        mcc=row["mcc"][::-1],
+        merchant=row["merchant"][::-1],
+        terminal=row["terminal"][::-1],
+    )
 
 
 def _stored(row: Any) -> Stored | None:
