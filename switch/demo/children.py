@@ -126,6 +126,8 @@ class Acquirer:
             *(sys.executable, "-m", "loadtest.acquirer", "--port", str(port), "--progress"),
             *("--seconds", str(seconds), "--rate", str(rate), "--cards", str(crowd.cards)),
             *("--blocked-cards", str(crowd.blocked), "--poor-cards", str(crowd.poor)),
+            # Four times the usual bursts, so that even a short run shows the count limit.
+            *("--mix", "burst=0.002"),
             *("--journal", str(self.journal), "--json", str(self._summary)),
             *("--seed", str(time.time_ns() % 1_000_000)),
         ]
