@@ -79,17 +79,7 @@ class Store:
     @classmethod
     async def open(cls, url: str, timeout_seconds: float) -> Store:
         """Connect, make sure that a commit is durable, and prepare the two calls."""
-        connection = await _open(url, timeout_seconds)
-        try:
-            load = await guarded(
-                connection.prepare, _QUERIES["load_batch"], seconds=timeout_seconds
-            )
-            post = await guarded(
-                connection.prepare, _QUERIES["post_batch"], seconds=timeout_seconds
-            )
-        except BaseException:
-            connection.terminate()
-            raise
+        connection, load, post = await _prepared(url, timeout_seconds, "load_batch", "post_batch")
         return cls(connection, load, post)
 
     async def load(
@@ -155,17 +145,9 @@ class MediumStore:
     @classmethod
     async def open(cls, url: str, timeout_seconds: float) -> MediumStore:
         """Connect and prepare the look-ups."""
-        connection = await _open(url, timeout_seconds)
-        try:
-            find = await guarded(
-                connection.prepare, _QUERIES["find_mediums"], seconds=timeout_seconds
-            )
-            newest = await guarded(
-                connection.prepare, _QUERIES["newest_mediums"], seconds=timeout_seconds
-            )
-        except BaseException:
-            connection.terminate()
-            raise
+        connection, find, newest = await _prepared(
+            url, timeout_seconds, "find_mediums", "newest_mediums"
+        )
         return cls(connection, find, newest)
 
     async def find(self, mediums: list[bytes]) -> dict[bytes, Place]:
@@ -181,6 +163,22 @@ class MediumStore:
     def terminate(self) -> None:
         """Drop the connection at once."""
         self._connection.terminate()
+
+
+async def _prepared(
+    url: str, timeout_seconds: float, first: str, second: str
+) -> tuple[bridge.Connection, bridge.Prepared, bridge.Prepared]:
+    """A connection fit for the hot path and its two prepared queries, by name."""
+    connection = await _open(url, timeout_seconds)
+    try:
+        statements = [
+            await guarded(connection.prepare, _QUERIES[name], seconds=timeout_seconds)
+            for name in (first, second)
+        ]
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection, statements[0], statements[1]
 
 
 async def _open(url: str, timeout_seconds: float) -> bridge.Connection:
