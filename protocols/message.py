@@ -27,10 +27,48 @@ class Kind(StrEnum):
     """What a message asks the ledger to do."""
 
     PURCHASE = "purchase"
+    """A sale; also the advice of a sale that the switch approved in stand-in."""
+    VOID = "void"
+    """Takes a sale or a completion of the same business day back, whole."""
+    REFUND = "refund"
+    """Gives back all or part of what still stands of a sale, to the purse it came from."""
+    PREAUTHORIZATION = "preauthorization"
+    """Sets money aside as a hold; none moves."""
+    PREAUTHORIZATION_CANCEL = "preauthorization_cancel"
+    COMPLETION = "completion"
+    """Takes at most what the hold has, and frees the rest at once."""
+    INQUIRY = "inquiry"
+    LOAD_PENDING = "load_pending"
+    """Money taken by an agent; it waits in PENDING until the load is confirmed."""
     LOAD = "load"
+    """Credits the purse: over the counter, or the confirmation of a pending load."""
+    OFFLINE_SALE = "offline_sale"
+    """An advice of a sale that a terminal approved by itself."""
+    ADJUSTMENT = "adjustment"
+    """A new total for a sale (correction or tip); only the difference is posted."""
+    CREDIT_ADJUSTMENT = "credit_adjustment"
+    """What an adjustment to a smaller total is posted as: money goes back."""
     REVERSAL = "reversal"
+    HOLD_EXPIRY = "hold_expiry"
+    """The switch's own: a hold, or a pending load, whose time is over."""
     REPEAT = "repeat"
     """A stored approval given out once more; written down, moves nothing."""
+    TOMBSTONE = "tombstone"
+    """Stands under the key of an original that was reversed before it came."""
+
+
+LINKED_KINDS = frozenset(
+    {
+        Kind.VOID,
+        Kind.REFUND,
+        Kind.PREAUTHORIZATION_CANCEL,
+        Kind.COMPLETION,
+        Kind.ADJUSTMENT,
+        Kind.REVERSAL,
+        Kind.HOLD_EXPIRY,
+    }
+)
+"""Kinds that mean nothing without their original; LOAD is linked where it names one."""
 
 
 class Outcome(StrEnum):
@@ -40,6 +78,8 @@ class Outcome(StrEnum):
     # what the message itself is worth
     MALFORMED = "malformed"
     UNSUPPORTED = "unsupported"
+    LINK_SIGNED_OFF = "link_signed_off"
+    MAC_WRONG = "mac_wrong"
     TERMINAL_NOT_PERMITTED = "terminal_not_permitted"
     CURRENCY_NOT_CONFIGURED = "currency_not_configured"
     INVALID_AMOUNT = "invalid_amount"
@@ -47,6 +87,7 @@ class Outcome(StrEnum):
     OVERLOADED = "overloaded"
     NO_BUDGET = "no_budget"
     LEDGER_DOWN = "ledger_down"
+    DESTINATION_DOWN = "destination_down"
     # sent to the ledger, answered without knowing or too late
     OUTCOME_UNKNOWN = "outcome_unknown"
     ANSWERED_LATE = "answered_late"
@@ -54,6 +95,12 @@ class Outcome(StrEnum):
     # the ledger knows
     KEY_REUSED = "key_reused"
     ORIGINAL_NOT_FOUND = "original_not_found"
+    ORIGINAL_RESOLVED = "original_resolved"
+    """The original was given back, completed, cancelled or has expired already."""
+    ABOVE_ORIGINAL = "above_original"
+    """More is asked than still stands of the original."""
+    REVERSED_BEFORE = "reversed_before"
+    """This message was reversed before it came."""
     UNKNOWN_CARD = "unknown_card"
     CARD_STOLEN = "card_stolen"
     CARD_LOST = "card_lost"
@@ -63,6 +110,9 @@ class Outcome(StrEnum):
     ACCOUNT_FROZEN = "account_frozen"
     ACCOUNT_CLOSED = "account_closed"
     PURSE_NOT_ALLOWED = "purse_not_allowed"
+    PIN_TRIES_EXCEEDED = "pin_tries_exceeded"
+    PIN_WRONG = "pin_wrong"
+    PIN_REQUIRED = "pin_required"
     # a rule says no
     HOTLISTED = "hotlisted"
     SUSPECTED_FRAUD = "suspected_fraud"
@@ -78,6 +128,21 @@ class Outcome(StrEnum):
         return self is Outcome.APPROVED
 
 
+class OriginalReference(msgspec.Struct, frozen=True, gc=False):
+    """Which earlier message this one is about, as far as the message says it.
+
+    `key` (16 bytes) is the idempotency key that the original had, made from its original
+    data elements (DE90 of ISO 8583:1987; DE61 or the repeated DE11 of UnionPay POS); empty
+    where they do not tell it. `rrn` is DE37 and `auth_code` DE38 of the original, `mmdd` the
+    terminal's date of it. At least one of `key`, `rrn` and `auth_code` is there.
+    """
+
+    key: bytes = b""
+    rrn: str = ""
+    auth_code: str = ""
+    mmdd: str = ""
+
+
 class Request(msgspec.Struct, frozen=True, gc=False):
     """One message of an acquirer, understood.
 
@@ -85,8 +150,13 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     repeat from another message under the same key. Both clocks are monotonic nanoseconds:
     `received_ns` is the first byte of the frame, `deadline_ns` = received + budget.
     `local_at` is the terminal's own clock, MMDDhhmmss (DE13 + DE12), or the batch number of
-    a terminal that sends no clock. `original_id` is the
-    authorization a reversal gives back, `purse` the purse a load is for; others leave both.
+    a terminal that sends no clock. `original` is what the message says of the one it is
+    about; `original_id` is that authorization where the switch itself knows it. `purse` is
+    the purse a load is for. `advice` tells of what has happened already (x120, x220, x420):
+    it is repeated until answered. `replacement_minor` is what shall stand of the original
+    after a partial reversal (DE95). `partial_allowed`: the terminal takes less than it asks
+    for (response 10). `pin` is the keyed hash of the PIN that was entered, 16 bytes, empty
+    without one. `standin_at_us` is when the switch approved it in stand-in, else 0.
     """
 
     kind: Kind
@@ -110,10 +180,52 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     deadline_ns: int
     original_id: int = 0
     purse: str = ""
+    advice: bool = False
+    original: OriginalReference | None = None
+    replacement_minor: int = 0
+    partial_allowed: bool = False
+    pin: bytes = b""
+    standin_at_us: int = 0
+
+    @property
+    def linked(self) -> bool:
+        """Whether it is about another message, which must be loaded with it."""
+        return self.original is not None or self.original_id != 0
+
+    @property
+    def must_post(self) -> bool:
+        """Whether it is written however late: nobody takes it back, its sender repeats it."""
+        return (
+            self.advice
+            or self.kind is Kind.REVERSAL
+            or self.kind is Kind.HOLD_EXPIRY
+            or self.standin_at_us != 0
+        )
+
+    @property
+    def never_shed(self) -> bool:
+        """Reversals, completions and confirmations pass whatever the load is (design §4)."""
+        return (
+            self.must_post
+            or self.kind is Kind.COMPLETION
+            or (self.kind is Kind.LOAD and self.linked)
+        )
+
+
+class Balance(msgspec.Struct, frozen=True, gc=False):
+    """What an inquiry tells of one purse: code (TRN, GEN), minor units."""
+
+    purse: str
+    balance_minor: int
+    available_minor: int
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """What the switch answers. `replayed` means the stored answer of an earlier message."""
+    """What the switch answers. `replayed` means the stored answer of an earlier message.
+
+    `partial`: approved for less than was asked (response 10). `balances` answer an inquiry.
+    `suspense`: an advice of stand-in that no purse could pay; it stands in SUSPENSE.
+    """
 
     outcome: Outcome
     approved_minor: int = 0
@@ -121,6 +233,9 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     auth_code: str = ""
     rrn: str = ""
     replayed: bool = False
+    partial: bool = False
+    balances: tuple[Balance, ...] = ()
+    suspense: bool = False
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
@@ -131,6 +246,10 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+PARTIALLY_APPROVED_CODE = "10"
+"""DE39 of an approval for less than was asked (domain §4.1)."""
+
+
 def response_code(outcome: Outcome) -> str:
     """DE39 of ISO 8583:1987 for an outcome (domain §4.1); looked up once, at the edge."""
     match outcome:
@@ -138,16 +257,19 @@ def response_code(outcome: Outcome) -> str:
             return "00"
         case Outcome.MALFORMED:
             return "30"
-        case Outcome.UNSUPPORTED | Outcome.CURRENCY_NOT_CONFIGURED:
+        case Outcome.UNSUPPORTED | Outcome.CURRENCY_NOT_CONFIGURED | Outcome.ORIGINAL_RESOLVED:
             return "12"
-        case Outcome.TERMINAL_NOT_PERMITTED:
+        case Outcome.TERMINAL_NOT_PERMITTED | Outcome.LINK_SIGNED_OFF:
             return "58"
-        case Outcome.INVALID_AMOUNT:
+        case Outcome.MAC_WRONG:
+            return "63"
+        case Outcome.INVALID_AMOUNT | Outcome.ABOVE_ORIGINAL:
             return "13"
         case (
             Outcome.OVERLOADED
             | Outcome.NO_BUDGET
             | Outcome.LEDGER_DOWN
+            | Outcome.DESTINATION_DOWN
             | Outcome.OUTCOME_UNKNOWN
             | Outcome.ANSWERED_LATE
         ):
@@ -158,6 +280,8 @@ def response_code(outcome: Outcome) -> str:
             return "94"
         case Outcome.ORIGINAL_NOT_FOUND:
             return "25"
+        case Outcome.REVERSED_BEFORE:
+            return "68"
         case Outcome.UNKNOWN_CARD:
             return "14"
         case Outcome.CARD_STOLEN:
@@ -172,6 +296,10 @@ def response_code(outcome: Outcome) -> str:
             return "54"
         case Outcome.PURSE_NOT_ALLOWED:
             return "57"
+        case Outcome.PIN_TRIES_EXCEEDED:
+            return "75"
+        case Outcome.PIN_WRONG | Outcome.PIN_REQUIRED:
+            return "55"
         case Outcome.SUSPECTED_FRAUD:
             return "34"
         case Outcome.DO_NOT_HONOUR:

@@ -13,12 +13,29 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from protocols.framing import Framing, LengthKind
+from protocols.framing import Framing
 from protocols.iso8583.client import Dialect
-from protocols.iso8583.link import KEY_PARTS_DEFAULT, KeyPart, LinkTerms
+from protocols.iso8583.link import KEY_PARTS_DEFAULT, KeyPart, LinkTerms, MessageClass
 from protocols.message import Segment
 from switch.config_checks import notes, problems_across
 from switch.config_reading import ConfigError, Problem, read
+from switch.config_trouble import Holds, LinkFraming, Refunds, Standin, Tls, Upstream
+from switch.config_types import (
+    AcquirerCode,
+    Count,
+    CurrencyCode,
+    CutOff,
+    Days,
+    LinkName,
+    MacMethod,
+    MerchantCategory,
+    MinorUnits,
+    Minutes,
+    Port,
+    PurseCode,
+    Seconds,
+    Section,
+)
 
 __all__ = ["Config", "ConfigError", "Link", "Problem", "link_terms", "load", "notes", "parse"]
 
@@ -27,44 +44,6 @@ FILE_BYTES_MAX = 1_048_576
 
 MAIN_FILE = "citycard.toml"
 """The name `citycard init` gives the file, and which commands read when no other is named."""
-
-# A description is the remedy that a person reads, so it completes "give ...".
-Count = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")]
-Days = Annotated[int, Meta(ge=1, le=366, description="a whole number of days from 1 to 366")]
-Seconds = Annotated[int, Meta(ge=1, le=86_400, description="whole seconds from 1 to 86400")]
-Port = Annotated[int, Meta(ge=0, le=65_535, description="a TCP port, 0 to 65535; 0 is any free")]
-MinorUnits = Annotated[
-    int, Meta(ge=0, le=999_999_999_999, description="minor units (fen), 0 to 999999999999")
-]
-CurrencyCode = Annotated[
-    str, Meta(pattern=r"\A[0-9]{3}\Z", description='a three-digit ISO 4217 code such as "156"')
-]
-MerchantCategory = Annotated[
-    str, Meta(pattern=r"\A[0-9]{4}\Z", description='a four-digit ISO 18245 code such as "5411"')
-]
-CutOff = Annotated[
-    str,
-    Meta(
-        pattern=r"\A([01][0-9]|2[0-3]):[0-5][0-9]\Z",
-        description='a time of day as "HH:MM", "00:00" to "23:59"',
-    ),
-]
-LinkName = Annotated[
-    str,
-    Meta(
-        pattern=r"\A(?!.*[0-9]{6})[a-z][a-z0-9_-]{0,31}\Z",
-        description="1 to 32 small letters, digits, - or _, a letter first, no long number",
-    ),
-]
-AcquirerCode = Annotated[
-    str, Meta(pattern=r"\A[0-9]{1,11}\Z", description="the 1 to 11 digits of DE32")
-]
-PurseCode = Literal["TRN", "GEN"]
-TierCode = Literal["T0", "T1", "T2"]
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of the file. An unknown key in it is a problem, never ignored."""
 
 
 class Ledger(Section, frozen=True):
@@ -90,6 +69,7 @@ class Server(Section, frozen=True):
     workers: Annotated[int, Meta(ge=1, le=256, description="a whole number from 1 to 256")] = 1
     backend: Literal["asyncio", "trio"] = "asyncio"
     drain_seconds: Seconds = 10
+    metrics_tls: Tls = Tls()
 
 
 class Limits(Section, frozen=True):
@@ -124,12 +104,15 @@ class Rules(Section, frozen=True):
 
 
 class Keys(Section, frozen=True):
-    """Where the secret is that turns card numbers into directory entries.
+    """Where the secrets are: the card number key, and the store of zone and PIN keys.
 
-    An empty path is `card_number.key` in the directory of the switch (see `key_path`).
+    An empty path is `card_number.key`, or `key_store.json`, in the directory of the switch.
+    `overlap_minutes` is how long the key before the newest one is still accepted.
     """
 
     card_number_key_file: str = ""
+    store_file: str = ""
+    overlap_minutes: Minutes = 60
 
 
 class Tier(Section, frozen=True):
@@ -165,6 +148,7 @@ class GeneralPurse(Section, frozen=True):
     """GEN: spendable everywhere but at cash-like categories."""
 
     refused_mccs: tuple[MerchantCategory, ...] = ("6010", "6011", "6012", "6051", "4829", "7995")
+    pin_above_minor: MinorUnits = 100_000
 
 
 class Purses(Section, frozen=True):
@@ -173,16 +157,6 @@ class Purses(Section, frozen=True):
     order: tuple[PurseCode, ...] = ("TRN", "GEN")
     transit: TransitPurse = msgspec.field(default=TransitPurse(), name="TRN")
     general: GeneralPurse = msgspec.field(default=GeneralPurse(), name="GEN")
-
-
-class LinkFraming(Section, frozen=True):
-    """How frames of a link begin: length kind, TPDU, header of the network."""
-
-    length: LengthKind = "binary2"
-    tpdu: bool = True
-    header_bytes: Annotated[
-        int, Meta(ge=0, le=64, description="a whole number of bytes from 0 to 64")
-    ] = 6
 
 
 class Link(Section, frozen=True):
@@ -199,7 +173,18 @@ class Link(Section, frozen=True):
     currencies: tuple[CurrencyCode, ...] = ("156",)
     default_mcc: MerchantCategory = "5411"
     match_key: tuple[KeyPart, ...] = KEY_PARTS_DEFAULT
+    match_key_by_class: Annotated[
+        dict[MessageClass, tuple[KeyPart, ...]],
+        Meta(description='a table of lists such as { "04" = ["acquirer", "terminal", "stan"] }'),
+    ] = msgspec.field(default_factory=dict)
+    sign_on: Literal["required", "none"] = "required"
+    echo_idle_seconds: Annotated[
+        int, Meta(ge=0, le=86_400, description="whole seconds from 0 (never) to 86400")
+    ] = 60
+    partial_approval: bool = False
+    mac: MacMethod = "none"
     framing: LinkFraming = LinkFraming()
+    tls: Tls = Tls()
 
 
 class Config(Section, frozen=True):
@@ -212,7 +197,11 @@ class Config(Section, frozen=True):
     keys: Keys = Keys()
     tiers: Tiers = Tiers()
     purses: Purses = Purses()
+    holds: Holds = Holds()
+    refunds: Refunds = Refunds()
+    standin: Standin = Standin()
     links: tuple[Link, ...] = (Link(),)
+    upstreams: tuple[Upstream, ...] = ()
 
 
 def load(path: Path | None) -> Config:
@@ -271,7 +260,9 @@ def link_terms(link: Link, config: Config) -> LinkTerms:
         budget_ms=link.budget_ms,
         currencies=link.currencies,
         match_key=link.match_key,
+        match_key_by_class=link.match_key_by_class,
         default_mcc=link.default_mcc,
+        partial_approval=link.partial_approval,
     )
 
 

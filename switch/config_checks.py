@@ -41,7 +41,7 @@ def problems_across(config: Config, already: list[Problem]) -> list[Problem]:
     faulty = {problem.key for problem in already}
     return [
         finding.problem
-        for check in (_ledger, _server, _limits, _purses, _links, _ports, _frames)
+        for check in (_ledger, _server, _limits, _purses, _links, _ports, _frames, _tls, _upstreams)
         for finding in check(config)
         if not faulty.intersection({finding.problem.key, *finding.drawn_from})
     ]
@@ -50,15 +50,14 @@ def problems_across(config: Config, already: list[Problem]) -> list[Problem]:
 def notes(config: Config) -> list[Problem]:
     """What is allowed but deserves a second look."""
     found = []
-    if (
-        config.server.host != "localhost"
-        and not ipaddress.ip_address(config.server.host).is_loopback
-    ):
+    host = config.server.host
+    without_tls = [link for link in config.links if not link.tls.certificate_file]
+    if without_tls and host != "localhost" and not ipaddress.ip_address(host).is_loopback:
         found.append(
             Problem(
                 "server.host",
-                "it is not a loopback address, and links carry card numbers in clear",
-                "make sure that only the acquirers' private network reaches it",
+                "it is not a loopback address, and links without TLS carry card numbers in clear",
+                "give them TLS, or make sure that only the acquirers' network reaches it",
             )
         )
     return found
@@ -176,3 +175,32 @@ def _frames(config: Config) -> Iterator[Finding]:
             problem = "four digits cannot say limits.frame_bytes_max"
             remedy = f'use "binary2", or limit frames to {ASCII4_FRAME_BYTES_MAX} bytes'
             yield _finding(key, problem, remedy, "limits.frame_bytes_max")
+
+
+def _tls(config: Config) -> Iterator[Finding]:
+    listeners = [(f"links[{index}].tls", link.tls) for index, link in enumerate(config.links)]
+    listeners.append(("server.metrics_tls", config.server.metrics_tls))
+    hosts = [(f"upstreams[{index}].tls", host.tls) for index, host in enumerate(config.upstreams)]
+    for key, tls in listeners + hosts:
+        certificate, private_key = f"{key}.certificate_file", f"{key}.private_key_file"
+        if tls.certificate_file and not tls.private_key_file:
+            problem = "there is a certificate and no private key"
+            yield _finding(private_key, problem, "name its PEM file", certificate)
+        elif tls.private_key_file and not tls.certificate_file:
+            problem = "there is a private key and no certificate, so there would be no TLS"
+            yield _finding(certificate, problem, "name its PEM file", private_key)
+    for key, tls in listeners:
+        if tls.authority_file and not (tls.certificate_file or tls.private_key_file):
+            problem = "there is an authority and no certificate, so there would be no TLS"
+            remedy = "name the PEM files of a certificate and of its private key"
+            yield _finding(f"{key}.certificate_file", problem, remedy, f"{key}.authority_file")
+
+
+def _upstreams(config: Config) -> Iterator[Finding]:
+    names = {link.name: f"links[{index}].name" for index, link in enumerate(config.links)}
+    for index, upstream in enumerate(config.upstreams):
+        key = f"upstreams[{index}].name"
+        other = names.setdefault(upstream.name, key)
+        if other != key:
+            # keys and metrics are found by it
+            yield _finding(key, f"{other} is the same", "give each a name of its own", other)

@@ -136,7 +136,7 @@ def _misfit_of(hint: Any, raw: object) -> str:
     # a choice is written as a text, so another text is a wrong choice, not a wrong kind
     is_choice = get_origin(base) is Literal or (isinstance(base, type) and issubclass(base, Enum))
     wanted = str if is_choice else base
-    if type(raw) is wanted:
+    if type(raw) is (get_origin(wanted) or wanted):
         return "this value is not allowed"
     return f"{_kind_of(raw)} stands here"
 

@@ -7,7 +7,7 @@ into arrays and back.
 from __future__ import annotations
 
 from datetime import date
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 import msgspec
 
@@ -26,19 +26,61 @@ PURSE_BOOKS_FROM = 16_000_000
 """Account ids of transfers: purses from here, the operator's own accounts below."""
 
 
+WANTS_HOLDS = frozenset(
+    {
+        Kind.PREAUTHORIZATION,
+        Kind.PREAUTHORIZATION_CANCEL,
+        Kind.COMPLETION,
+        Kind.LOAD_PENDING,
+        Kind.LOAD,
+        Kind.VOID,
+        Kind.REVERSAL,
+        Kind.HOLD_EXPIRY,
+    }
+)
+"""Kinds that are decided on the account's open holds; the others do not load them."""
+
+
 def purse_book(account_id: int, purse: int) -> int:
     """The account id under which a purse stands in transfers."""
     return account_id * 16 + purse
 
 
+class Transfer(msgspec.Struct, frozen=True, gc=False):
+    """One movement of money; a debit makes a purse smaller."""
+
+    debit_account_id: int
+    credit_account_id: int
+    amount_minor: int
+
+
+class Forwarded(msgspec.Struct, frozen=True, gc=False):
+    """What the issuer's host of another city or bank said of a request; see net/upstream.
+
+    `upstream` is the route's name and the owner of its INTERCITY account. On a reversal,
+    `outcome` is approved: the host hears of it by store-and-forward.
+    """
+
+    upstream: str
+    outcome: Outcome
+    approved_minor: int
+    auth_code: str = ""
+    rrn: str = ""
+
+
 class Directed(msgspec.Struct, frozen=True, gc=False):
-    """A request with the account its card leads to; account 0 is an unknown card."""
+    """A request with the account its card leads to; account 0 is an unknown card.
+
+    `forwarded` is there for a card of another issuer: the answer came from its host, and
+    what is posted is what the issuer owes and the acquirer is due.
+    """
 
     request: Request
     shard: int
     account_id: int
     card_id: int
     medium: bytes
+    forwarded: Forwarded | None = None
 
 
 class PurseState(msgspec.Struct, gc=False):
@@ -59,7 +101,9 @@ class Account(msgspec.Struct, gc=False):
     """One account as loaded; shared by the requests of a batch, so they see each other.
 
     `event_ids` runs beside the columns of `history`: the authorization of each event, 0
-    where it was decided in this batch and has no id yet.
+    where it was decided in this batch and has no id yet. `opened` are the holds that decisions
+    of this batch opened, and `pin_tries` the wrong PINs in a row of each card that they
+    counted: what was loaded cannot tell of these.
     """
 
     account_id: int
@@ -70,6 +114,20 @@ class Account(msgspec.Struct, gc=False):
     purses: dict[int, PurseState]
     history: History
     event_ids: list[int]
+    opened: list[HoldOpening] = msgspec.field(default_factory=list)
+    pin_tries: dict[int, int] = msgspec.field(default_factory=dict)
+
+
+class Follower(msgspec.Struct, frozen=True, gc=False):
+    """One approved message that refers to an approval, and what that one itself is worth.
+
+    `undone` tells that this follower was reversed in turn (a void taken back, say).
+    """
+
+    authorization_id: int
+    kind: Kind
+    approved_minor: int
+    undone: bool = False
 
 
 class Followers(msgspec.Struct, frozen=True, gc=False):
@@ -84,11 +142,67 @@ class Followers(msgspec.Struct, frozen=True, gc=False):
     reversed: bool = False
     repeats: int = 0
     withdrawn: int = 0
+    changes: tuple[Follower, ...] = ()
+    """Voids, refunds, adjustments, completions, cancels, confirmed loads, expiries and partial
+    reversals, oldest first."""
 
     @property
     def claims(self) -> int:
         """Answers that may have given the approval out and are not withdrawn."""
         return 1 + self.repeats - self.withdrawn
+
+
+class HoldPurpose(StrEnum):
+    """Why money waits: set aside in a purse, or taken by an agent and not yet in a purse."""
+
+    PREAUTHORIZATION = "preauthorization"
+    LOAD = "load"
+
+
+class HoldStatus(StrEnum):
+    """A hold resolves exactly once, from open to one of the others."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Hold(msgspec.Struct, frozen=True, gc=False):
+    """One open hold of an account as loaded.
+
+    `authorization_id` is the preauthorization or pending load that it stands for; a hold
+    reopened by a reversed completion keeps it and has a `hold_id` of its own, which is the
+    id of the authorization that opened it. Only a
+    preauthorization's hold counts in the purse's held money.
+    """
+
+    hold_id: int
+    authorization_id: int
+    purpose: HoldPurpose
+    purse: int
+    amount_minor: int
+    expires_at_us: int
+    acquirer: str
+    rrn: str
+    auth_code: str
+
+
+class HoldOpening(msgspec.Struct, frozen=True, gc=False):
+    """A hold that a posting opens; `authorization_id` 0 is the posting's own."""
+
+    purpose: HoldPurpose
+    purse: int
+    amount_minor: int
+    expires_at_us: int
+    authorization_id: int = 0
+
+
+class HoldResolution(msgspec.Struct, frozen=True, gc=False):
+    """How a posting resolves an open hold of its account. `status` is not OPEN."""
+
+    hold_id: int
+    status: HoldStatus
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -105,10 +219,18 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     rrn: str
     at_us: int
     followers: Followers
+    kind: Kind = Kind.PURCHASE
 
 
 class Original(msgspec.Struct, frozen=True, gc=False):
-    """The authorization that a reversal wants to give back."""
+    """The authorization that a linked message is about, found by id, key, RRN or approval code.
+
+    `spent_count` and `spent_minor` are what it added to its purse's month totals. `legs` are
+    its transfers, as written: giving it back is each of them the other way round. `hold` is
+    the hold that it opened or, for a message that resolved one (completion, cancel, load),
+    the one that it resolved, whatever became of that hold since: who takes such a message
+    back opens the hold again, with the same amount and expiry.
+    """
 
     account_id: int
     kind: Kind
@@ -119,10 +241,27 @@ class Original(msgspec.Struct, frozen=True, gc=False):
     acquirer: str
     mcc: str
     followers: Followers
+    authorization_id: int = 0
+    original_id: int = 0
+    at_us: int = 0
+    currency: str = ""
+    terminal: str = ""
+    merchant: str = ""
+    rrn: str = ""
+    auth_code: str = ""
+    spent_count: int = 0
+    spent_minor: int = 0
+    legs: tuple[Transfer, ...] = ()
+    hold: Hold | None = None
 
 
 class Loaded(msgspec.Struct, frozen=True, gc=False):
-    """Everything one decision needs. `account` is None where the card is unknown."""
+    """Everything one decision needs. `account` is None where the card is unknown.
+
+    `holds` are the account's open holds, oldest first; loaded for the kinds that ask for them
+    (`WANTS_HOLDS`). `pin_reference` (16 bytes, empty: no PIN is set) is what the entered PIN
+    must equal, `pin_tries` how often it did not, in a row.
+    """
 
     account: Account | None
     card_status: str
@@ -130,20 +269,20 @@ class Loaded(msgspec.Struct, frozen=True, gc=False):
     last4: str
     stored: Stored | None
     original: Original | None
-
-
-class Transfer(msgspec.Struct, frozen=True, gc=False):
-    """One movement of money; a debit makes a purse smaller."""
-
-    debit_account_id: int
-    credit_account_id: int
-    amount_minor: int
+    holds: tuple[Hold, ...] = ()
+    pin_reference: bytes = b""
+    pin_tries: int = 0
 
 
 class Posting(msgspec.Struct, frozen=True, gc=False):
     """A decision to write: the message, its outcome and the money it moves.
 
     `reply` is what to answer once it is posted, where that is not the outcome itself.
+    `tombstone_key` is written besides, under the original's own key, where a reversal came
+    before its original. `pin_tries` is the card's new count of wrong PINs in a row, -1 where
+    it stays; among several postings of one card in a batch the last one's count. What a
+    posting approves is what its transfers move; without any, the hold it opens; without that,
+    the hold it resolves.
     """
 
     directed: Directed
@@ -162,6 +301,27 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
     key: bytes = b""
     kind: Kind = Kind.PURCHASE
     reply: Reply | None = None
+    tombstone_key: bytes = b""
+    opens: HoldOpening | None = None
+    resolves: HoldResolution | None = None
+    pin_tries: int = -1
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether it moved money or touched a hold, so that it could have to be taken back."""
+        return bool(self.transfers) or self.opens is not None or self.resolves is not None
+
+    @property
+    def in_suspense(self) -> bool:
+        """An advice of stand-in that no purse could pay."""
+        advice = self.kind is Kind.PURCHASE and self.directed.request.standin_at_us != 0
+        return advice and self.outcome.approved and not self.purse
+
+    @property
+    def partial(self) -> bool:
+        """Approved for less than was asked."""
+        asked_minor = self.directed.request.amount.amount_minor
+        return self.kind is Kind.PURCHASE and 0 < self.approved_minor < asked_minor
 
 
 Decision = Posting | Reply

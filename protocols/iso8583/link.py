@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -12,6 +13,9 @@ from protocols.message import Segment
 
 KeyPart = Literal["acquirer", "terminal", "stan", "local_at", "message_class", "merchant"]
 """What can tell one message of an acquirer from another (domain §4.1)."""
+
+MessageClass = Literal["01", "02", "04"]
+"""Classes of messages that carry an idempotency key: version 0, and 1, 2 or 4."""
 
 KEY_PARTS_DEFAULT: tuple[KeyPart, ...] = (
     "acquirer",
@@ -28,7 +32,9 @@ class LinkTerms(msgspec.Struct, frozen=True):
     `acquirer` is the DE32 that its messages carry, or that is taken for them where they
     carry none. `budget_ms` is what a request has from its first byte to its answer.
     `currencies` are the ISO 4217 numeric codes accepted in DE49. `match_key` names the parts
-    of the idempotency key. `default_mcc` stands in for DE18, which terminals do not send.
+    of the idempotency key, `match_key_by_class` other ones for a class of messages, such as
+    "04". `partial_approval` says that its terminals take less than they ask for (response
+    10). `default_mcc` stands in for DE18, which terminals do not send.
     Raises ValueError for terms that no message could meet.
     """
 
@@ -41,11 +47,14 @@ class LinkTerms(msgspec.Struct, frozen=True):
     currencies: tuple[str, ...]
     match_key: tuple[KeyPart, ...] = KEY_PARTS_DEFAULT
     default_mcc: str = ""
+    partial_approval: bool = False
+    match_key_by_class: Mapping[MessageClass, tuple[KeyPart, ...]] = {}
 
     def __post_init__(self) -> None:
         if self.budget_ms <= 0:
             raise ValueError("budget_ms is not positive; give whole milliseconds above 0")
         if not self.currencies:
             raise ValueError("no currency is accepted; give at least one code, such as 156")
-        if "terminal" not in self.match_key or "stan" not in self.match_key:
+        keys = (self.match_key, *self.match_key_by_class.values())
+        if any("terminal" not in key or "stan" not in key for key in keys):
             raise ValueError("match_key does not tell messages apart; name terminal and stan in it")

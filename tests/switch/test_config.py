@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from switch.config import Config, ConfigError, Link, key_path, link_terms, load, notes, parse
+from switch.config_trouble import Upstream
 
 LONG_RUN = re.compile(r"\d{13}")
 SHIPPED = files("switch").joinpath("citycard.toml").read_text(encoding="utf-8")
@@ -43,7 +44,16 @@ def test_the_shipped_file_names_every_key() -> None:
             case _:
                 return []
 
-    assert missing(msgspec.to_builtins(Config()), tomllib.loads(SHIPPED), "") == []
+    # There is no upstream as shipped, so its table stands there as a comment.
+    commented = re.sub(r"(?m)^#   ", "", SHIPPED)
+    upstream = Upstream("city-b", "192.0.2.7", 8583, ("622848",), "48021000")
+    config = msgspec.structs.replace(Config(), upstreams=(upstream,))
+    assert missing(msgspec.to_builtins(config), tomllib.loads(commented), "") == []
+
+
+def test_the_upstream_of_the_comment_is_the_default() -> None:
+    config = parse(re.sub(r"(?m)^#   ", "", SHIPPED), "citycard.toml")
+    assert config.upstreams == (Upstream("city-b", "192.0.2.7", 8583, ("622848",), "48021000"),)
 
 
 def test_a_part_of_a_table_keeps_the_other_defaults() -> None:
