@@ -16,6 +16,7 @@ from protocols.card_number import mask_digit_runs
 from protocols.framing import Framer
 from protocols.iso8583 import FieldType, FieldValue, Message, Spec, UnknownSpec, decode, encode
 from protocols.iso8583 import spec_named as named
+from protocols.iso8583.network import KEY_BLOCK_FIELD
 from switch import config as configuration
 from switch.commands.exits import CommandFailed, Exit
 from switch.commands.ledger import Where
@@ -23,6 +24,8 @@ from switch.commands.output import INPUT_BYTES_MAX, given_or_stdin, write, write
 
 SECRET_FIELDS = frozenset({2, 34, 35, 36, 45, 52, 53, 55, 96})
 """PAN, tracks, PIN, chip data and keys: with --mask only their length is shown."""
+KEY_BLOCK_FIELDS = frozenset(KEY_BLOCK_FIELD.values())
+"""Where a network message (class 08) carries working keys."""
 
 SpecName = Annotated[
     str,
@@ -54,7 +57,9 @@ def decode_message(
     link: Annotated[
         str | None, Parameter(help="Whose framing; the first configured link if not given.")
     ] = None,
-    mask: Annotated[bool, Parameter(help="Hide card numbers, tracks, PIN and chip data.")] = False,
+    mask: Annotated[
+        bool, Parameter(help="Hide card numbers, tracks, PIN, keys and chip data.")
+    ] = False,
     config: Annotated[Path | None, Parameter(help="Configuration file, for --frame.")] = None,
 ) -> int:
     """Print a message as JSON. The output has full card numbers unless --mask is given."""
@@ -64,7 +69,7 @@ def decode_message(
         octets = _payload(octets, link, config)
     message = decode(wanted, octets)
     fields = {
-        number: _masked(number, value) if mask else _text(value)
+        number: _masked(message.mti, number, value) if mask else _text(value)
         for number, value in sorted(message.fields.items())
     }
     write_json(Shown(message.mti, fields))
@@ -130,8 +135,8 @@ def _text(value: FieldValue) -> str:
     return value if isinstance(value, str) else value.hex()
 
 
-def _masked(number: int, value: FieldValue) -> str:
-    if number in SECRET_FIELDS:
+def _masked(mti: str, number: int, value: FieldValue) -> str:
+    if number in SECRET_FIELDS or (mti[:2] == "08" and number in KEY_BLOCK_FIELDS):
         unit = "characters" if isinstance(value, str) else "bytes"
         return f"[{len(value)} {unit} masked]"
     return mask_digit_runs(_text(value))

@@ -9,8 +9,8 @@ import pytest
 from protocols.card_number import numbered_card
 from protocols.framing import Framing
 from protocols.iso8583 import decode, encode
-from protocols.iso8583.client import Dialect, Sale, echo_message, sale_message
-from protocols.iso8583.dialect import NetworkFunction, NetworkRequest, read
+from protocols.iso8583.client import Dialect, Sale, sale_message
+from protocols.iso8583.dialect import read
 from protocols.iso8583.link import LinkTerms
 from protocols.message import Request, Segment
 
@@ -34,11 +34,3 @@ def test_a_sale_has_nineteen_fields_and_is_understood(dialect: Dialect) -> None:
     assert request.amount.amount_minor == 999_999_999_999
     assert (request.terminal, request.merchant, request.mcc) == ("T1", "M1", "5411")
     assert (request.stan, request.local_at, request.expiry) == ("999999", "0229235959", "3012")
-
-
-@both
-@pytest.mark.parametrize("terminal", ["", "T1"])
-def test_an_echo_is_understood(dialect: Dialect, terminal: str) -> None:
-    message = echo_message(dialect, stan=3, local_at=LOCAL_AT, terminal=terminal)
-    heard = decode(dialect, encode(dialect, message))
-    assert read(terms(dialect), heard, 1) == NetworkRequest(NetworkFunction.ECHO, "000003")
