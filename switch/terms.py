@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
+from protocols.message import Segment
 from risk.check import load_ruleset
 from risk.compile import compile_ruleset
 from switch.config import Config, ConfigError, Problem
@@ -34,6 +35,16 @@ def load_terms(config: Config, settlement_accounts: Mapping[tuple[str, str], int
         purse_order=tuple(Purse[code] for code in config.purses.order),
         transit_mccs=frozenset(config.purses.transit.mccs),
         general_refused_mccs=frozenset(config.purses.general.refused_mccs),
+        pin_above_minor=config.purses.general.pin_above_minor,
         balance_caps_minor=config.tiers.balance_caps_minor(),
+        hold_expiry_minutes=config.holds.expiry_minutes,
+        hold_expiry_minutes_by_mcc=config.holds.expiry_minutes_by_mcc,
+        load_expiry_minutes=config.holds.load_expiry_minutes,
+        holds_open_max=config.holds.open_max_per_account,
+        suspense_owners={
+            Segment.TRANSIT: config.standin.transit.suspense_owner,
+            Segment.UTILITY: config.standin.utility.suspense_owner,
+            Segment.RETAIL: config.standin.retail.suspense_owner,
+        },
         settlement_accounts=settlement_accounts,
     )

@@ -8,9 +8,11 @@ import msgspec
 
 from switch.calendar import BusinessCalendar
 from switch.config import Config
-from switch.ledger import migrate, partitions
+from switch.ledger import migrate, partitions, sql
 from switch.ledger.bridge import Connection
 from switch.ledger.cards import card_key_fingerprint
+
+_QUERIES = sql.queries()
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -44,8 +46,32 @@ async def prepare(
         cut_off=ledger.cut_off,
         currency=ledger.currency,
         card_key_fingerprint=card_key_fingerprint(key),
-        acquirers=sorted({link.acquirer for link in config.links}),
+        acquirers=_acquirers(config),
     )
+    owned = accounts_to_open(config)
+    codes, owners = [code for code, _ in owned], [owner for _, owner in owned]
+    await connection.fetch(_QUERIES["open_settlement_accounts"], codes, owners)
     today = BusinessCalendar(ledger.time_zone, ledger.cut_off).business_date(now_us)
     days = await partitions.make_ahead(connection, today, ledger.partitions_ahead_days)
     return Prepared(applied, days)
+
+
+def accounts_to_open(config: Config) -> list[tuple[str, str]]:
+    """The operator's own accounts that a configuration needs, as (chart code, owner).
+
+    An acquirer is owed its sales; as an agent it owes the loads that it took, which wait in
+    PENDING; the issuer behind an upstream owes what its cards paid here; somebody answers
+    for what stand-in approved and no purse could pay.
+    """
+    codes = ("ACQ", "AGENT", "PENDING")
+    standin = config.standin
+    policies = (standin.transit, standin.utility, standin.retail)
+    return [
+        *((code, acquirer) for acquirer in _acquirers(config) for code in codes),
+        *(("INTERCITY", upstream.name) for upstream in config.upstreams),
+        *(("SUSPENSE", owner) for owner in sorted({p.suspense_owner for p in policies})),
+    ]
+
+
+def _acquirers(config: Config) -> list[str]:
+    return sorted({link.acquirer for link in config.links})

@@ -165,3 +165,19 @@ def test_a_group_leader_may_tap_for_all_but_only_fares(
     assert found.decision is decision
     effect = Effect.OVERRIDDEN if decision is Outcome.APPROVED else Effect.DECLINED
     assert [r.effect for r in found.results if r.rule_id == "card_burst"] == [effect]
+
+
+@pytest.mark.parametrize("kind", [Kind.PREAUTHORIZATION, Kind.OFFLINE_SALE])
+def test_money_set_aside_and_a_terminals_own_sales_are_spending_too(
+    compiled: CompiledRuleset, make_facts: Callable[..., Facts], kind: Kind
+) -> None:
+    spent = taps(1, amount_minor=49_001, kind=kind)
+    assert compiled.assess(make_facts(*spent, tier="anonymous")).decision is Outcome.AMOUNT_LIMIT
+    assert compiled.assess(make_facts(*taps(10, kind=kind))).decision is Outcome.COUNT_LIMIT
+
+
+def test_a_preauthorization_is_limited_like_a_purchase(
+    compiled: CompiledRuleset, make_facts: Callable[..., Facts]
+) -> None:
+    asked = make_facts(kind=Kind.PREAUTHORIZATION, tier="anonymous", amount_minor=50_001)
+    assert compiled.assess(asked).decision is Outcome.AMOUNT_LIMIT

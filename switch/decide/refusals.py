@@ -1,0 +1,124 @@
+"""The refusals that kinds have in common: status of card and account, PIN, and the rules.
+
+Each is asked in the order of `Outcome`, so that a stolen card is never told that its PIN
+was right.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from protocols.message import Outcome
+from protocols.money import display_minor
+from risk.assess import Assessment
+from risk.facts import Facts, Totals
+from switch.decide.case import Case, declined
+from switch.decide.terms import PIN_TRIES_MAX
+from switch.posting import Posting, Purse
+
+TIER_NAMES = {"T0": "anonymous", "T1": "named", "T2": "verified"}
+"""Tiers as rules name them (domain §3.5)."""
+
+_BY_CARD_STATUS = {
+    "stolen": Outcome.CARD_STOLEN,
+    "lost": Outcome.CARD_LOST,
+    "blocked": Outcome.CARD_BLOCKED,
+    "closed": Outcome.CARD_CLOSED,
+}
+
+
+def status_refusal(case: Case) -> Posting | None:
+    """A card or an account that may not be used now."""
+    outcome = status_outcome(case)
+    return declined(case, outcome, status_words(outcome, case)) if outcome is not None else None
+
+
+def status_outcome(case: Case) -> Outcome | None:
+    """Why the card or its account may not be used now; the card stands before the account."""
+    loaded = case.loaded
+    if loaded.card_status != "active":
+        return _BY_CARD_STATUS[loaded.card_status]
+    if loaded.expires_yymm and loaded.expires_yymm < case.moment.local_yymm:
+        return Outcome.CARD_EXPIRED
+    if case.account.status == "frozen":
+        return Outcome.ACCOUNT_FROZEN
+    if case.account.status == "closed":
+        return Outcome.ACCOUNT_CLOSED
+    return None
+
+
+def status_words(outcome: Outcome, case: Case) -> str:
+    """The same for a person."""
+    loaded = case.loaded
+    if outcome is Outcome.CARD_EXPIRED:
+        return f"card ••{loaded.last4} expired in {loaded.expires_yymm} (YYMM)"
+    if outcome in (Outcome.ACCOUNT_FROZEN, Outcome.ACCOUNT_CLOSED):
+        return f"the account of card ••{loaded.last4} is {outcome.value.removeprefix('account_')}"
+    return f"card ••{loaded.last4} is {loaded.card_status}"
+
+
+def pin_refusal(case: Case) -> Posting | None:
+    """A PIN that was sent is verified, whether or not this payment asks for one.
+
+    A wrong one counts; at `PIN_TRIES_MAX` in a row the right one is refused too. A right one
+    ends the row. On a card that has no PIN nothing can be verified: it is as if none was sent.
+    """
+    reference = case.loaded.pin_reference
+    if not case.request.pin or not reference:
+        return None
+    card_id = case.directed.card_id
+    tries = case.account.pin_tries.get(card_id, case.loaded.pin_tries)
+    if tries >= PIN_TRIES_MAX:
+        words = f"the PIN of card ••{case.loaded.last4} was wrong {tries} times in a row"
+        return declined(case, Outcome.PIN_TRIES_EXCEEDED, words)
+    if hmac.compare_digest(case.request.pin, reference):
+        if tries:
+            case.pin_tries = case.account.pin_tries[card_id] = 0
+        return None
+    case.pin_tries = case.account.pin_tries[card_id] = tries + 1
+    words = f"wrong PIN, {tries + 1} of {PIN_TRIES_MAX} tries"
+    return declined(case, Outcome.PIN_WRONG, words)
+
+
+def pin_required(case: Case, purse: Purse, amount_minor: int) -> Posting | None:
+    """A payment from GEN above the limit wants a PIN, and a card that has one."""
+    if amount_minor <= case.terms.pin_above_minor or purse is not Purse.GEN:
+        return None
+    if case.request.pin and case.loaded.pin_reference:
+        return None
+    limit = display_minor(case.terms.pin_above_minor)
+    missing = "none was entered" if case.loaded.pin_reference else "the card has none"
+    words = f"a payment of more than {limit} asks for the PIN, and {missing}"
+    return declined(case, Outcome.PIN_REQUIRED, words)
+
+
+def assess(case: Case, balance_minor: int) -> Assessment:
+    """What the rules say of the request, asked with what its purse has."""
+    request, account, day = case.request, case.account, case.moment.service_day
+    return case.terms.rules.assess(
+        Facts(
+            now_us=case.moment.now_us,
+            day_start_us=day.day_start_us,
+            local_second_of_day=day.local_second_of_day,
+            weekday=day.weekday,
+            kind=request.kind,
+            segment=request.segment,
+            amount_minor=request.amount.amount_minor,
+            mcc=request.mcc,
+            merchant=request.merchant,
+            terminal=request.terminal,
+            acquirer=request.acquirer,
+            entry_mode=request.entry_mode,
+            medium=case.directed.medium.hex(),
+            card_id=case.directed.card_id,
+            card_status=case.loaded.card_status,
+            tier=TIER_NAMES[account.tier],
+            product=account.product,
+            balance_minor=balance_minor,
+            history=account.history,
+            totals=Totals(
+                sum(state.month_count for state in account.purses.values()),
+                sum(state.month_minor for state in account.purses.values()),
+            ),
+        )
+    )
