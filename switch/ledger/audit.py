@@ -1,6 +1,6 @@
 """The audit: every invariant of the ledger recomputed from its rows, under traffic.
 
-The checks are SQL (functions/audit.sql); this is the snapshot around them and the report.
+The checks are SQL (functions/audit*.sql); this is the snapshot around them and the report.
 """
 
 from __future__ import annotations

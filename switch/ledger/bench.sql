@@ -31,7 +31,7 @@ select $1::date, $2::smallint, nextval('ledger.entry_id'), $3::bigint, $4::bigin
        $5::bigint, $5::bigint + 800000, $6::bytea, $7::bytea, '02', 'purchase',
        'retail', 'bench', 'bench', 'R0000101', 'BENCH', '5499', '071', '000001', '1122120000',
        '000000000000', '000001', '156', $8::bigint, $8::bigint, 2::smallint, 'approved', 0::bigint,
-       'bench', ''::bytea, 'approved'
+       'bench', ''::bytea, 'approved', 1, $8::bigint
 returning authorization_id
 
 -- name: insert_transfer

@@ -115,8 +115,26 @@ class AuthorizationView(msgspec.Struct, frozen=True):
     explanation: str
 
 
+class HoldView(msgspec.Struct, frozen=True):
+    """An open hold of the account: money set aside, or a load that is not confirmed yet."""
+
+    hold_id: int
+    authorization_id: int
+    purpose: str
+    purse: int
+    amount_minor: int
+    currency: str
+    opened_at: datetime
+    expires_at: datetime
+    merchant: str
+    terminal: str
+    acquirer: str
+    rrn: str
+    auth_code: str
+
+
 class CardView(msgspec.Struct, frozen=True):
-    """A card with its account, purses and latest authorizations, newest first."""
+    """A card with its account, purses, open holds and latest authorizations, newest first."""
 
     card_id: int
     account_id: int
@@ -130,6 +148,7 @@ class CardView(msgspec.Struct, frozen=True):
     tier: str
     product: str
     purses: list[PurseView]
+    holds: list[HoldView]
     authorizations: list[AuthorizationView]
 
 
@@ -241,6 +260,7 @@ async def show(connection: Connection, card_id: int, *, authorizations_max: int 
     if card is None:
         raise CardNotFound
     purses = await connection.fetch(_QUERIES["show_purses"], card["shard"], card["account_id"])
+    holds = await connection.fetch(_QUERIES["show_holds"], card["shard"], card["account_id"])
     authorizations = await connection.fetch(
         _QUERIES["show_authorizations"],
         card["shard"],
@@ -251,6 +271,7 @@ async def show(connection: Connection, card_id: int, *, authorizations_max: int 
     return CardView(
         **dict(card),
         purses=[_purse_view(dict(row)) for row in purses],
+        holds=[HoldView(**dict(row)) for row in holds],
         authorizations=[AuthorizationView(**dict(row)) for row in authorizations],
     )
 

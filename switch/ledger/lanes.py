@@ -23,25 +23,17 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
-import msgspec
 
 from protocols.message import Kind, Outcome, Reply
 from switch.admission import Ticket
 from switch.calendar import BusinessCalendar
 from switch.clock import Clock
-from switch.decide import (
-    Moment,
-    Terms,
-    decide,
-    derived_key,
-    moment_at,
-    resolved_as_answered,
-    stored_reply,
-)
+from switch.decide import Moment, Terms, moment_at
 from switch.ledger.failures import LedgerLost, LedgerRefused
+from switch.ledger.settling import Settling, asked_of, directed_of
 from switch.logs import get as get_log
 from switch.metrics import Metrics
-from switch.posting import Directed, Loaded, Posted, Posting, Verdict
+from switch.posting import Directed, Loaded, Posted, Posting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -50,6 +42,10 @@ if TYPE_CHECKING:
 NANOSECONDS = 1_000_000_000
 RECONNECT_FIRST_SECONDS = 0.05
 RECONNECT_MAX_SECONDS = 1.0
+RECONNECT_PATIENCE_SECONDS = 0.05
+"""A server that is there takes milliseconds; what waits longer is better told, or stood in for."""
+CHECK_VIOLATION = "23514"
+"""Without a constraint's name it is what Postgres says of a row that no partition takes."""
 OWED_SECONDS = 1.0
 """How long what must be written and was refused waits before it is tried again."""
 UNHURRIED_US = 3_600_000_000
@@ -79,6 +75,14 @@ class LaneLedger(Protocol):
     def terminate(self) -> None: ...
 
 
+def _wait_for_the_day() -> None:
+    """Housekeeping makes the days ahead in its own time."""
+
+
+def _refuse_down(ticket: Ticket, _medium: bytes) -> None:
+    ticket.finish(Reply(Outcome.LEDGER_DOWN))
+
+
 class Lane:
     """The only writer of one shard in this process."""
 
@@ -98,6 +102,10 @@ class Lane:
         self.shard = shard
         self.terms = terms
         self.down = True
+        self.on_down: Callable[[Ticket, bytes], None] = _refuse_down
+        """Who takes what the ledger cannot have; the pipeline, once there is one."""
+        self.on_day_missing: Callable[[], None] = _wait_for_the_day
+        """Who makes the day's partitions when a posting found none; the worker."""
         self._slot = slot
         self._batch_max = batch_max
         self._open_ledger = open_ledger
@@ -105,6 +113,7 @@ class Lane:
         self._calendar = calendar
         self._clock = clock
         self._metrics = metrics
+        self._settling = Settling(clock, metrics, self._again)
         self._queue: deque[Ticket] = deque()
         self._in_doubt: list[Ticket] = []
         self._owed: deque[Ticket] = deque()
@@ -146,13 +155,11 @@ class Lane:
         back_off_seconds = 0.0
         while True:
             await anyio.sleep(back_off_seconds)
-            try:
-                ledger = await self._open_ledger()
-            except (LedgerLost, LedgerRefused) as error:
+            ledger = await self._opened()
+            if ledger is None:
                 back_off_seconds = min(
                     max(back_off_seconds * 2, RECONNECT_FIRST_SECONDS), RECONNECT_MAX_SECONDS
                 )
-                self._go_down(str(error))
                 continue
             back_off_seconds = 0.0
             self._come_up()
@@ -162,6 +169,22 @@ class Lane:
                 _log.warning("ledger connection lost", shard=self.shard, reason=str(error))
             finally:
                 ledger.terminate()
+
+    async def _opened(self) -> LaneLedger | None:
+        """A connection, or None where there is none to be had; down meanwhile, if it takes long."""
+        ledger: LaneLedger | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._go_down_soon)
+            try:
+                ledger = await self._open_ledger()
+            except (LedgerLost, LedgerRefused) as error:
+                self._go_down(str(error))
+            tasks.cancel_scope.cancel()
+        return ledger
+
+    async def _go_down_soon(self) -> None:
+        await anyio.sleep(RECONNECT_PATIENCE_SECONDS)
+        self._go_down("connecting takes long")
 
     def _come_up(self) -> None:
         if self.down:
@@ -179,12 +202,20 @@ class Lane:
         self.down = True
         self._metrics.ledger_up(False)
         kept: list[Ticket] = []
+        given_up: list[Ticket] = []
         for ticket in self._queue:
-            if ticket.sent or ticket.request.kind is Kind.REVERSAL:
+            request = ticket.request
+            # A client's reversal goes to whoever can answer it; the switch's own has only us.
+            waits = request.must_post and not (
+                request.kind is Kind.REVERSAL and request.original is not None
+            )
+            if ticket.sent or waits:
                 kept.append(ticket)
             else:
-                ticket.finish(Reply(Outcome.LEDGER_DOWN))
+                given_up.append(ticket)
         self._queue = deque(kept)
+        for ticket in given_up:
+            self.on_down(ticket, directed_of(ticket).medium)
 
     async def _serve(self, ledger: LaneLedger) -> None:
         while True:
@@ -213,22 +244,11 @@ class Lane:
         now_ns = self._clock.monotonic_ns()
         while self._queue and len(batch) < self._batch_max:
             ticket = self._queue.popleft()
-            if self._hopeless(ticket, now_ns):
+            if self._settling.hopeless(ticket, now_ns):
                 continue
             self._metrics.stage("queue", (now_ns - ticket.queued_ns) / NANOSECONDS)
             batch.append(ticket)
         return batch
-
-    def _hopeless(self, ticket: Ticket, now_ns: int) -> bool:
-        """Let go of a ticket whose budget is gone and of which nothing can be in the ledger."""
-        if ticket.done:
-            return True
-        if ticket.sent or ticket.request.kind is Kind.REVERSAL:
-            return False
-        if ticket.answered is None and ticket.request.deadline_ns > now_ns:
-            return False
-        ticket.finish(Reply(ticket.answered or Outcome.NO_BUDGET))
-        return True
 
     async def _run_batch(self, ledger: LaneLedger, batch: list[Ticket], asked_ns: int) -> None:
         self._current = batch
@@ -251,7 +271,7 @@ class Lane:
                 continue
             if ticket.sent:
                 self._in_doubt.append(ticket)
-            elif ticket.answered is None or ticket.request.kind is Kind.REVERSAL:
+            elif ticket.answered is None or ticket.request.must_post:
                 unsent.append(ticket)
             else:
                 ticket.settle(Reply(ticket.answered))
@@ -269,6 +289,8 @@ class Lane:
                 sqlstate=refused.sqlstate,
                 constraint=refused.constraint,
             )
+            if refused.sqlstate == CHECK_VIOLATION and not refused.constraint:
+                self.on_day_missing()
             again = await self._process_alone(ledger, batch)
         if again:
             self._again(again)
@@ -284,11 +306,11 @@ class Lane:
             self._current = [*again, *batch[index:]]
             if ticket.done or ticket.reversing:
                 continue
-            account_id = _directed(ticket).account_id
+            account_id = directed_of(ticket).account_id
             if account_id and account_id in waiting_accounts:
                 again.append(ticket)
                 continue
-            if self._hopeless(ticket, self._clock.monotonic_ns()):
+            if self._settling.hopeless(ticket, self._clock.monotonic_ns()):
                 continue
             try:
                 once_more = await self._round(ledger, [ticket])
@@ -313,7 +335,8 @@ class Lane:
             kind=ticket.request.kind.value,
             **why,
         )
-        if ticket.request.kind is Kind.REVERSAL:
+        if ticket.request.kind is Kind.REVERSAL and ticket.request.original is None:
+            # The switch's own, and nobody else will ask for it again.
             self._owe(ticket)
         elif ticket.sent:
             ticket.answer(Reply(Outcome.OUTCOME_UNKNOWN))
@@ -328,9 +351,10 @@ class Lane:
 
     async def _round(self, ledger: LaneLedger, batch: list[Ticket]) -> list[Ticket]:
         """Load, decide and post once; the tickets that must go through it again."""
+        batch, later = _apart(batch)
         terms = self.terms
         moment = moment_at(self._clock.now_us(), self._calendar, terms)
-        directed = [_asked(ticket) for ticket in batch]
+        directed = [asked_of(ticket) for ticket in batch]
         started_ns = self._clock.monotonic_ns()
         loaded = await ledger.load(self.shard, moment.business_date, moment.now_us, directed)
         loaded_ns = self._clock.monotonic_ns()
@@ -350,7 +374,7 @@ class Lane:
         decided_ns = self._clock.monotonic_ns()
         self._metrics.stage("decide", (decided_ns - loaded_ns) / NANOSECONDS)
         if not postings:
-            return []
+            return later
         verdicts = await self._post(ledger, moment, versions, writers, postings, terms)
         posted_ns = self._clock.monotonic_ns()
         self._metrics.stage("post", (posted_ns - decided_ns) / NANOSECONDS)
@@ -358,60 +382,21 @@ class Lane:
         again = [
             ticket
             for ticket, posting, posted in zip(writers, postings, verdicts, strict=True)
-            if not self._conclude(ticket, posting, posted, posted_ns)
+            if not self._settling.conclude(ticket, posting, posted, posted_ns)
         ]
         if again:
             self._metrics.conflicts(len(again))
-        return again
+        return again + later
 
     def _decide(
         self, ticket: Ticket, facts: Loaded, terms: Terms, moment: Moment
     ) -> Posting | None:
         """What to post for a ticket, or None where nothing is."""
-        is_reversal = ticket.request.kind is Kind.REVERSAL
-        if ticket.sent and not is_reversal:
-            known, posting = self._in_doubt_known(ticket, facts, moment)
-            if known:
-                return posting
-        elif self._hopeless(ticket, self._clock.monotonic_ns()):
-            return None
         try:
-            decision = decide(_directed(ticket), facts, terms, moment)
+            return self._settling.decide(ticket, facts, terms, moment)
         except Exception as fault:  # noqa: BLE001 - one message must not end all the others
             self._fault(ticket, fault=type(fault).__name__)
             return None
-        if isinstance(decision, Posting):
-            return decision
-        self._count_duplicate(decision)
-        ticket.finish(decision)
-        return None
-
-    def _in_doubt_known(
-        self, ticket: Ticket, facts: Loaded, moment: Moment
-    ) -> tuple[bool, Posting | None]:
-        """Whether what was loaded ends the doubt about a ticket, and what to post for that.
-
-        It does not where there is still time and nothing of the ticket is in the ledger.
-        """
-        stored = facts.stored
-        was_repeat = ticket.sent[-1].kind is Kind.REPEAT
-        if was_repeat or self._clock.monotonic_ns() >= ticket.request.deadline_ns:
-            ticket.answer(Reply(Outcome.OUTCOME_UNKNOWN))
-        own = stored is not None and any(sent.at_us == stored.at_us for sent in ticket.sent)
-        if ticket.answered is None:
-            if stored is None or not own:
-                return False, None
-            ticket.finish(stored_reply(stored))
-        elif stored is None:
-            return True, resolved_as_answered(
-                _asked(ticket), facts.account, ticket.answered, moment
-            )
-        elif own and stored.outcome.approved:
-            sent = ticket.sent[-1]
-            self._reverse(ticket, sent.original_id or stored.authorization_id, sent.key)
-        else:
-            ticket.settle(Reply(ticket.answered))
-        return True, None
 
     async def _post(
         self,
@@ -425,7 +410,7 @@ class Lane:
         now_ns = self._clock.monotonic_ns()
         remaining_us = [
             UNHURRIED_US
-            if ticket.answered is not None or ticket.request.kind is Kind.REVERSAL
+            if ticket.answered is not None or ticket.request.must_post
             else (ticket.request.deadline_ns - now_ns) // 1000
             for ticket in writers
         ]
@@ -449,102 +434,38 @@ class Lane:
             for ticket in writers:
                 ticket.posting = False
 
-    def _conclude(self, ticket: Ticket, posting: Posting, posted: Posted, now_ns: int) -> bool:
-        """Answer what the verdict says; False where the ticket must be loaded once more."""
-        if posted.verdict is Verdict.CONFLICT:
-            return False
-        if posted.verdict is Verdict.EXPIRED:
-            # This row is not written, yet one sent before a lost connection may be.
-            if not ticket.sent and ticket.request.kind is not Kind.REVERSAL:
-                ticket.finish(Reply(Outcome.NO_BUDGET))
-                return True
-            return False
-        ticket.sent = ()
-        reply = posting.reply or Reply(
-            posting.outcome,
-            posting.approved_minor,
-            posted.authorization_id,
-            posting.auth_code,
-            posting.rrn,
-        )
-        in_time = ticket.answered is None and now_ns < ticket.request.deadline_ns
-        if in_time or ticket.request.kind is Kind.REVERSAL:
-            self._count_duplicate(reply)
-            ticket.finish(reply)
-            return True
-        ticket.answer(Reply(Outcome.ANSWERED_LATE))
-        if posting.outcome.approved:
-            self._reverse(ticket, posting.original_id or posted.authorization_id, posting.key)
-        else:
-            ticket.settle(Reply(ticket.answered or Outcome.ANSWERED_LATE))
-        return True
-
-    def _count_duplicate(self, reply: Reply) -> None:
-        if reply.replayed:
-            self._metrics.duplicates("stored_answer")
-        elif reply.outcome is Outcome.KEY_REUSED:
-            self._metrics.duplicates("key_reused")
-
-    def _again(self, tickets: list[Ticket]) -> None:
+    def _again(self, tickets: Sequence[Ticket]) -> None:
         """First in line, in the order they came."""
         self._queue.extendleft(reversed(tickets))
         self._arrived.set()
 
-    def _reverse(self, ticket: Ticket, authorization_id: int, claim: bytes) -> None:
-        """Give back an approval that was not answered in time; the ticket waits for it.
 
-        `claim` is the key of the posting by which this ticket would have given it out.
-        """
-        ticket.sent = ()
-        ticket.reversing = True
+def _apart(batch: list[Ticket]) -> tuple[list[Ticket], list[Ticket]]:
+    """A batch without those who must wait for the next round, and these.
 
-        def reversed_now(reply: Reply) -> None:
-            self._log_reversal(ticket, authorization_id, reply)
-            ticket.settle(Reply(ticket.answered or Outcome.ANSWERED_LATE))
-
-        request = msgspec.structs.replace(
-            ticket.request,
-            kind=Kind.REVERSAL,
-            original_id=authorization_id,
-            key=derived_key(claim, b"late-reversal"),
-        )
-        reversal = Ticket(request, reversed_now, _leave_nothing)
-        reversal.directed = msgspec.structs.replace(_directed(ticket), request=request)
-        reversal.queued_ns = self._clock.monotonic_ns()
-        self._again([reversal])
-
-    def _log_reversal(self, ticket: Ticket, authorization_id: int, reply: Reply) -> None:
-        where = {
-            "authorization_id": authorization_id,
-            "link": ticket.request.link,
-            "stan": ticket.request.stan,
-        }
-        if reply.outcome.approved:
-            self._metrics.late_approvals_reversed()
-            _log.warning("approval reversed, it came after its deadline", **where)
-        elif reply.outcome is Outcome.ANSWERED_LATE:
-            _log.info("late approval stands, a repeat was answered with it", **where)
+    A message about another one is decided on what the ledger holds of that one, so nothing
+    else of its account may be decided beside it: it waits for those before it, and those
+    after it wait for it. Order within an account is kept.
+    """
+    now: list[Ticket] = []
+    later: list[Ticket] = []
+    seen: dict[object, bool] = {}
+    for ticket in batch:
+        directed = directed_of(ticket)
+        request, account_id = directed.request, directed.account_id
+        if account_id:
+            names: tuple[object, ...] = (account_id,)
         else:
-            _log.error(
-                "an approval that came after its deadline could not be reversed; do it by hand",
-                outcome=reply.outcome.value,
-                **where,
-            )
-
-
-def _directed(ticket: Ticket) -> Directed:
-    assert ticket.directed is not None, "a ticket enters a lane only with its account"
-    return ticket.directed
-
-
-def _asked(ticket: Ticket) -> Directed:
-    """What to load for a ticket: itself, or the repeat that it wrote and is in doubt about."""
-    directed = _directed(ticket)
-    if not ticket.sent or ticket.sent[-1].key == directed.request.key:
-        return directed
-    request = msgspec.structs.replace(directed.request, kind=Kind.REPEAT, key=ticket.sent[-1].key)
-    return msgspec.structs.replace(directed, request=request)
-
-
-def _leave_nothing(_ticket: Ticket) -> None:
-    """A posting of the switch's own is in no flight."""
+            # No account to be alone of: what is about one message shares that one's key.
+            about = request.original.key if request.original is not None else ticket.reverses
+            names = (request.key, about) if about else (request.key,)
+        alone = request.linked
+        if any(alone or seen[name] for name in names if name in seen):
+            later.append(ticket)
+            for name in names:
+                seen[name] = True
+            continue
+        now.append(ticket)
+        for name in names:
+            seen[name] = seen.get(name, False) or alone
+    return now, later

@@ -24,6 +24,8 @@ DURABLE_COMMITS = frozenset({"on", "local", "remote_write", "remote_apply"})
 """Values of synchronous_commit under which this server's own disk has the commit."""
 
 FUNCTIONS_HASH = "functions_hash"
+_CARD_KEY_SETTING = "card_key_fingerprint"
+"""A setting that nobody writes in a configuration: it follows from a key file."""
 _LOCK = "migrate"
 _QUERIES = sql.queries()
 
@@ -44,10 +46,12 @@ class LedgerSettingMismatch(LedgerUnfit):
     """The configuration contradicts what the ledger was begun with."""
 
     def __init__(self, setting: str, stored: str, wanted: str) -> None:
+        remedy = f"set {setting} back to {stored!r} in the configuration"
+        if setting == _CARD_KEY_SETTING:
+            remedy = "give the card number key that it was begun with (keys.card_number_key_file)"
         super().__init__(
             f"setting {setting} of this ledger is {stored!r} and cannot become {wanted!r}; "
-            f"set {setting} back to {stored!r} in the configuration, "
-            "or start a new ledger in an empty database"
+            f"{remedy}, or start a new ledger in an empty database"
         )
         self.setting, self.stored, self.wanted = setting, stored, wanted
 
@@ -144,7 +148,7 @@ async def initialise(
         "time_zone": time_zone,
         "cut_off": cut_off,
         "currency": currency,
-        "card_key_fingerprint": card_key_fingerprint,
+        _CARD_KEY_SETTING: card_key_fingerprint,
     }
     owned = [("BANK", "trust"), *(("ACQ", acquirer) for acquirer in sorted(set(acquirers)))]
     async with transaction(connection):

@@ -137,6 +137,23 @@ where k.card_id = $1
 select purse, balance_minor, held_minor, floor_minor, month, month_count, month_minor
 from ledger.purse where shard = $1 and account_id = $2 order by purse
 
+-- name: show_holds
+select hold_id, authorization_id, purpose, purse, amount_minor, currency,
+       to_timestamp(opened_at_us / 1000000.0) as opened_at,
+       to_timestamp(expires_at_us / 1000000.0) as expires_at,
+       merchant, terminal, acquirer, rrn, auth_code
+from ledger.hold
+where account_id = $2 and shard = $1 and status = 'open'
+order by opened_at_us, hold_id
+
+-- name: due_holds
+select shard, hold_id, account_id, card_id, purse, purpose, amount_minor, authorization_id,
+       expires_at_us, segment, acquirer, link, terminal, merchant, mcc, rrn, auth_code, currency
+from ledger.hold
+where status = 'open' and expires_at_us <= $1 and hold_id <> all ($2::bigint[])
+order by expires_at_us
+limit $3
+
 -- name: show_authorizations
 select authorization_id, to_timestamp(at_us / 1000000.0) as decided_at, kind, merchant, terminal,
        acquirer, amount_minor, approved_minor, currency, purse, outcome, explanation
@@ -147,3 +164,6 @@ limit $4
 
 -- name: audit
 select name, invariant, examined, findings, first from ledger.audit($1, $2)
+
+-- name: link_totals
+select side, entries, amount_minor from ledger.link_totals($1, $2, $3)

@@ -96,6 +96,10 @@ create table ledger.card (
     last4          text not null,
     expires_yymm   text not null default '',
     issued_at      timestamptz not null default now(),
+    -- What the keyed hash of an entered PIN must equal, empty where the card has none, and
+    -- how many wrong ones came in a row.
+    pin_reference  bytea not null default '' check (octet_length(pin_reference) in (0, 16)),
+    pin_tries      smallint not null default 0 check (pin_tries >= 0),
     primary key (shard, card_id)
 ) with (fillfactor = 70);
 create index card_account on ledger.card (shard, account_id);
@@ -117,26 +121,51 @@ create table ledger.purse (
     check (balance_minor - held_minor >= floor_minor)
 ) with (fillfactor = 50);
 
--- Money set aside for a preauthorization until it is completed, cancelled or expires.
+-- Money set aside by a preauthorization, or taken by an agent for a load that is not yet
+-- confirmed; only the former counts in its purse's held money. The hold has the id of the
+-- message that opened it. authorization_id is the preauthorization or pending load that it
+-- stands for: another than its own where a reversed completion opened it again. From open it
+-- resolves exactly once; resolved_by is the message that did it, 0 while it is open.
 create table ledger.hold (
     shard            smallint not null,
     hold_id          bigint not null,
     account_id       bigint not null,
-    purse            smallint not null,
+    card_id          bigint not null,
+    purse            smallint not null check (purse in (1, 2)),
+    purpose          text not null check (purpose in ('preauthorization', 'load')),
     amount_minor     bigint not null check (amount_minor > 0),
     status           text not null default 'open'
         check (status in ('open', 'completed', 'cancelled', 'expired')),
     authorization_id bigint not null,
+    opened_at_us     bigint not null,
     expires_at_us    bigint not null,
-    primary key (shard, hold_id)
+    resolved_by      bigint not null default 0,
+    resolved_at_us   bigint not null default 0,
+    segment          text not null,
+    acquirer         text not null,
+    link             text not null,
+    terminal         text not null,
+    merchant         text not null,
+    mcc              text not null,
+    rrn              text not null,
+    auth_code        text not null,
+    currency         text not null,
+    primary key (hold_id, shard),
+    check ((status = 'open') = (resolved_by = 0))
 ) with (fillfactor = 70);
-create index hold_open on ledger.hold (shard, account_id) where status = 'open';
+-- One open hold for one authorization, whoever opens it.
+create unique index hold_open on ledger.hold (account_id, shard, authorization_id)
+    where status = 'open';
+create index hold_due on ledger.hold (expires_at_us) where status = 'open';
+create index hold_resolved on ledger.hold (resolved_by, shard) where resolved_by <> 0;
 
 -- Ids of authorizations and transfers: one rising sequence, so their indexes grow at the
 -- right edge only.
 create sequence ledger.entry_id as bigint cache 64;
 
--- Every message and its decision, declines too. account_id 0: no such card.
+-- Every message and its decision, declines too. account_id 0: no such card, or one of another
+-- issuer. A row of kind tombstone stands under the key of a message that was reversed before
+-- it came.
 create table ledger.authorization (
     business_date    date not null,
     shard            smallint not null,
@@ -170,6 +199,9 @@ create table ledger.authorization (
     ruleset          text not null,
     rule_results     bytea not null,
     explanation      text not null,
+    -- What it added to its purse's month totals; below zero where it gave back.
+    spent_count      integer not null default 0,
+    spent_minor      bigint not null default 0,
     primary key (authorization_id, shard, business_date),
     check ((outcome = 'approved') or (approved_minor = 0))
 ) partition by range (business_date);
@@ -177,6 +209,15 @@ create table ledger.authorization (
 -- made, and with nothing to choose from the planner cannot choose the wrong index.
 create unique index authorization_key on ledger.authorization (key, shard, business_date);
 create index authorization_account on ledger.authorization (account_id, shard, at_us);
+-- The messages about another one, and those of cards of other issuers, which have no account
+-- to be found by. Neither index has an entry for a plain purchase.
+create index authorization_original on ledger.authorization (original_id, shard)
+    where original_id <> 0;
+create index authorization_stranger on ledger.authorization (rrn, shard) where account_id = 0;
+-- Without an account there is no version to check: a message is taken back once a day at most.
+create unique index authorization_stranger_reversed
+    on ledger.authorization (original_id, shard, business_date)
+    where account_id = 0 and kind = 'reversal' and outcome = 'approved';
 
 -- Money: append-only, one debit and one credit of the same amount, so a journal sums to
 -- zero by construction. Purses are liabilities: a debit makes them smaller.
@@ -245,3 +286,61 @@ create view ledger.every_authorization as
 select * from ledger.authorization union all select * from ledger_archive.authorization;
 create view ledger.every_transfer as
 select * from ledger.transfer union all select * from ledger_archive.transfer;
+
+-- ---- working keys of links (0003) -------------------------------------------------------
+
+-- MAC and PIN keys of links and upstreams, exchanged under the zone key of each. A row holds
+-- a key wrapped under the storage key of the key store (TR-31), never in clear. An exchange
+-- makes one row for each usage under one sequence, which rises over all links, so that a
+-- worker sees by one number whether there is anything new.
+create table ledger.link_key (
+    sequence   integer not null check (sequence > 0),
+    usage      text not null check (usage in ('mac', 'pin')),
+    link       text not null,
+    block      text not null,
+    kcv        text not null,
+    created_at timestamptz not null default clock_timestamp(),
+    primary key (sequence, usage)
+);
+create index link_key_link on ledger.link_key (link, sequence);
+
+create trigger link_key_append_only before update or delete on ledger.link_key
+    for each row execute function ledger.refuse_change();
+
+-- ---- cards of other issuers (0004) ------------------------------------------------------
+
+-- Requests that went to the hosts of other issuers: written before they leave, so that one
+-- whose answer never came, or was not used, is reversed whatever happens to its process
+-- (switch/ledger/forwarding.py). The only table here that is not money: rows change state
+-- and are deleted when nobody can ask for them any more. All instants are this server's, so
+-- clocks of two machines never have to agree. `stan` and `transmitted_at` (DE11, DE7) are
+-- what the host knows the request by; `request` is msgpack with the card number encrypted.
+create sequence ledger.forward_stan as integer minvalue 1 maxvalue 999999 cycle;
+
+create table ledger.forwarded (
+    shard                   smallint not null,
+    key                     bytea not null check (octet_length(key) = 16),
+    upstream                text not null,
+    payload_hash            bytea not null,
+    stan                    text not null,
+    transmitted_at          text not null,
+    amount_minor            bigint not null,
+    request                 bytea not null,
+    state                   text not null
+        check (state in ('sent', 'approved', 'declined', 'reversing', 'reversed', 'given_up')),
+    created_at              timestamptz not null default now(),
+    updated_at              timestamptz not null default now(),
+    answer_by               timestamptz not null,
+    reversing_since         timestamptz,
+    tries                   integer not null default 0,
+    next_try_at             timestamptz,
+    reversal_stan           text not null default '',
+    reversal_transmitted_at text not null default '',
+    primary key (key, shard),
+    check ((state = 'reversing') <= (reversing_since is not null and next_try_at is not null))
+) with (fillfactor = 70);
+create index forwarded_sent on ledger.forwarded (answer_by) where state = 'sent';
+create index forwarded_reversing on ledger.forwarded (upstream, reversing_since)
+    where state = 'reversing';
+create index forwarded_ended on ledger.forwarded (updated_at)
+    where state in ('approved', 'declined', 'reversed', 'given_up');

@@ -38,7 +38,7 @@ from switch.cli import main
 from switch.clock import SystemClock
 from switch.config import ConfigError, load, parse
 from switch.metrics import Metrics
-from switch.net.iso import Connection, Link, LinkLimits
+from switch.net.iso import Conduct, Connection, Link, LinkLimits
 from switch.terms import ruleset_text
 
 LONG_RUN = re.compile(r"\d{13}")
@@ -245,7 +245,17 @@ def test_no_log_line_and_no_metric_of_a_link_shows_one(stream, dialect, form, da
 
     async def serve() -> None:
         open_connections: set[Connection] = set()
-        link = Link(terms, limits, submit, calendar, clock, metrics, open_connections, b"key")
+        link = Link(
+            terms,
+            limits,
+            submit,
+            calendar,
+            clock,
+            metrics,
+            open_connections,
+            b"key",
+            conduct=Conduct(sign_on_required=False),
+        )
         await link.handle(script)  # type: ignore[arg-type]
 
     anyio.run(serve)

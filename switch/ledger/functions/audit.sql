@@ -3,7 +3,8 @@
 -- A check named x is the function ledger.audit_x(p_since, p_caps): a row per thing examined,
 -- null where it is sound and else a sentence with ids (never a card number, an instant or
 -- any other run of 13 digits). Its comment is the invariant. ledger.audit finds the checks
--- by their name, so a new function is a new check.
+-- by their name, so a new function is a new check; what becomes of a message after it was
+-- posted is checked in audit_life.sql.
 --
 -- p_since: checks of single rows look at business days from then on; sums need every day.
 -- p_caps: most that the GEN purse may keep, minor units by tier, or null.
@@ -45,7 +46,8 @@ create or replace function ledger.audit_purse_held(p_since date, p_caps jsonb)
 returns setof text language sql stable as $$
     with held as (
         select h.shard, h.account_id, h.purse, sum(h.amount_minor) as minor
-        from ledger.hold h where h.status = 'open' group by 1, 2, 3
+        from ledger.hold h
+        where h.status = 'open' and h.purpose = 'preauthorization' group by 1, 2, 3
     )
     select case when coalesce(u.held_minor, 0) <> coalesce(h.minor, 0) then
                format('account %s purse %s has %s held, its open holds are %s',
@@ -55,45 +57,60 @@ returns setof text language sql stable as $$
     full join held h on h.shard = u.shard and h.account_id = u.account_id and h.purse = u.purse
 $$;
 comment on function ledger.audit_purse_held is
-    'What is held of a purse is the sum of its open holds.';
+    'What is held of a purse is the sum of the open holds of its preauthorizations.';
 
 create or replace function ledger.audit_month_totals(p_since date, p_caps jsonb)
 returns setof text language sql stable as $$
     with spent as (
         select a.shard, a.account_id, a.purse, date_trunc('month', a.business_date)::date as month,
-               count(*) as spent_count, sum(a.approved_minor) as spent_minor
+               sum(a.spent_count) as spent_count, sum(a.spent_minor) as spent_minor
         from ledger.every_authorization a
-        where a.kind = 'purchase' and a.outcome = 'approved'
-        group by 1, 2, 3, 4
-    ), given_back as (
-        select r.shard, r.account_id, r.purse, date_trunc('month', r.business_date)::date as month,
-               sum(r.approved_minor) as minor
-        from ledger.every_authorization r
-        join ledger.every_authorization o on o.authorization_id = r.original_id and o.shard = r.shard
-        where r.kind = 'reversal' and r.outcome = 'approved' and o.kind = 'purchase'
-          and date_trunc('month', o.business_date) = date_trunc('month', r.business_date)
+        where a.spent_count <> 0 or a.spent_minor <> 0
         group by 1, 2, 3, 4
     ), latest as (
         select s.shard, s.account_id, s.purse, max(s.month) as month from spent s group by 1, 2, 3
     )
     select case
                when l.month > u.month then
-                   format('account %s purse %s has totals of %s and purchases of %s',
+                   format('account %s purse %s has totals of %s and spending of %s',
                           u.account_id, u.purse, u.month, l.month)
                when u.month_count <> coalesce(s.spent_count, 0)
-                    or u.month_minor <> coalesce(s.spent_minor, 0) - coalesce(g.minor, 0) then
-                   format('account %s purse %s says %s purchases, %s spent in %s, its rows give %s and %s',
+                    or u.month_minor <> coalesce(s.spent_minor, 0) then
+                   format('account %s purse %s says %s payments, %s spent in %s, its rows give %s and %s',
                           u.account_id, u.purse, u.month_count, u.month_minor, u.month,
-                          coalesce(s.spent_count, 0), coalesce(s.spent_minor, 0) - coalesce(g.minor, 0)) end
+                          coalesce(s.spent_count, 0), coalesce(s.spent_minor, 0)) end
     from ledger.purse u
     left join latest l on l.shard = u.shard and l.account_id = u.account_id and l.purse = u.purse
     left join spent s on s.shard = u.shard and s.account_id = u.account_id and s.purse = u.purse
                      and s.month = u.month
-    left join given_back g on g.shard = u.shard and g.account_id = u.account_id and g.purse = u.purse
-                          and g.month = u.month
 $$;
 comment on function ledger.audit_month_totals is
-    'The month totals of a purse are its approved purchases of that month less what reversals of the same month gave back.';
+    'The month totals of a purse are what its messages of that month spent, less what they gave back.';
+
+-- What a message may say it spent follows from its kind: payments count, and what takes one
+-- back counts below zero and takes no count with it.
+create or replace function ledger.audit_spent(p_since date, p_caps jsonb)
+returns setof text language sql stable as $$
+    select case when not case
+               when a.outcome <> 'approved' or a.account_id = 0 or a.purse = 0 then
+                   a.spent_count = 0 and a.spent_minor = 0
+               when a.kind in ('purchase', 'completion', 'offline_sale') then
+                   a.spent_count = 1 and a.spent_minor = a.approved_minor
+               when a.kind = 'adjustment' then
+                   a.spent_count = 0 and a.spent_minor between 0 and a.approved_minor
+               when a.kind in ('refund', 'void', 'credit_adjustment') then
+                   a.spent_count = 0 and a.spent_minor between -a.approved_minor and 0
+               when a.kind = 'reversal' then
+                   a.spent_count = 0 and abs(a.spent_minor) <= a.approved_minor
+               else a.spent_count = 0 and a.spent_minor = 0 end
+           then format('authorization %s on %s (%s, %s) approved %s and counts as %s payments, %s spent',
+                       a.authorization_id, a.business_date, a.kind, a.outcome, a.approved_minor,
+                       a.spent_count, a.spent_minor) end
+    from ledger.every_authorization a
+    where a.business_date >= p_since
+$$;
+comment on function ledger.audit_spent is
+    'A payment counts once and with what it approved, and what takes it back with no more than that.';
 
 create or replace function ledger.audit_position(p_since date, p_caps jsonb)
 returns setof text language sql stable as $$
@@ -128,17 +145,25 @@ returns setof text language sql stable as $$
         from ledger.every_transfer t where t.business_date >= p_since
         group by 1, 2, 3
     )
-    select case when coalesce(m.minor, 0) <> case when a.outcome = 'approved' then a.approved_minor else 0 end
-                then format('authorization %s on %s (%s, %s) approved %s and moved %s', a.authorization_id,
-                            a.business_date, a.kind, a.outcome, a.approved_minor, coalesce(m.minor, 0)) end
+    select case when coalesce(m.minor, o.amount_minor, r.amount_minor, 0)
+                     <> case when a.outcome = 'approved' then a.approved_minor else 0 end
+                then format('authorization %s on %s (%s, %s) approved %s and moved or held %s',
+                            a.authorization_id, a.business_date, a.kind, a.outcome, a.approved_minor,
+                            coalesce(m.minor, o.amount_minor, r.amount_minor, 0)) end
     from ledger.every_authorization a
     left join moved m on m.authorization_id = a.authorization_id and m.shard = a.shard
                      and m.business_date = a.business_date
+    left join ledger.hold o on o.hold_id = a.authorization_id and o.shard = a.shard
+    left join (select h.shard, h.resolved_by, sum(h.amount_minor) as amount_minor
+               from ledger.hold h where h.resolved_by <> 0 group by 1, 2) r
+           on r.resolved_by = a.authorization_id and r.shard = a.shard
     where a.business_date >= p_since
 $$;
 comment on function ledger.audit_approval_moved is
-    'An approval moves exactly what it approved, and a decline moves nothing.';
+    'An approval moves exactly what it approved, or holds or frees that much; a decline does nothing.';
 
+-- Between two of the operator's own accounts money moves only where no purse has it yet, or
+-- none of ours ever has: a pending load, a sale in suspense, a card of another issuer.
 create or replace function ledger.audit_transfer_explained(p_since date, p_caps jsonb)
 returns setof text language sql stable as $$
     select case
@@ -147,21 +172,38 @@ returns setof text language sql stable as $$
                when t.currency <> a.currency or t.kind <> a.kind then
                    format('transfer %s on %s has another currency or kind than authorization %s',
                           t.transfer_id, t.business_date, a.authorization_id)
-               when greatest(t.debit_account_id, t.credit_account_id) <> a.account_id * 16 + a.purse then
+               when greatest(t.debit_account_id, t.credit_account_id) >= 16000000
+                    and greatest(t.debit_account_id, t.credit_account_id) <> a.account_id * 16 + a.purse then
                    format('transfer %s on %s moves another purse than that of authorization %s',
                           t.transfer_id, t.business_date, a.authorization_id)
-               when s.settlement_account_id is null then
+               when d.settlement_account_id is null and t.debit_account_id < 16000000
+                    or c.settlement_account_id is null and t.credit_account_id < 16000000 then
                    format('transfer %s on %s names settlement account %s, which does not exist', t.transfer_id,
-                          t.business_date, least(t.debit_account_id, t.credit_account_id)) end
+                          t.business_date,
+                          case when d.settlement_account_id is null and t.debit_account_id < 16000000
+                               then t.debit_account_id else t.credit_account_id end)
+               when greatest(t.debit_account_id, t.credit_account_id) < 16000000
+                    and not case
+                        when a.account_id = 0 then
+                            (d.chart_code, c.chart_code) in (('INTERCITY', 'ACQ'), ('ACQ', 'INTERCITY'))
+                        when a.kind = 'load_pending' then
+                            (d.chart_code, c.chart_code) = ('AGENT', 'PENDING')
+                        when a.kind in ('hold_expiry', 'reversal') and d.chart_code = 'PENDING' then
+                            c.chart_code = 'AGENT'
+                        when a.purse = 0 then
+                            (d.chart_code, c.chart_code) in (('SUSPENSE', 'ACQ'), ('ACQ', 'SUSPENSE'))
+                        else false end then
+                   format('transfer %s on %s moves from %s to %s, which a %s does not',
+                          t.transfer_id, t.business_date, d.chart_code, c.chart_code, a.kind) end
     from ledger.every_transfer t
     left join ledger.every_authorization a
            on a.authorization_id = t.authorization_id and a.shard = t.shard and a.business_date = t.business_date
-    left join ledger.settlement_account s
-           on s.settlement_account_id = least(t.debit_account_id, t.credit_account_id)
+    left join ledger.settlement_account d on d.settlement_account_id = t.debit_account_id
+    left join ledger.settlement_account c on c.settlement_account_id = t.credit_account_id
     where t.business_date >= p_since
 $$;
 comment on function ledger.audit_transfer_explained is
-    'A transfer belongs to an authorization of its shard and day, in its currency, between its purse and an account of the operator.';
+    'A transfer belongs to an authorization of its shard and day, in its currency, between its purse and an account of the operator, or between two of the operator''s that its kind may touch.';
 
 create or replace function ledger.audit_one_effect_per_key(p_since date, p_caps jsonb)
 returns setof text language sql stable as $$
@@ -181,67 +223,49 @@ $$;
 comment on function ledger.audit_one_effect_per_key is
     'One idempotency key has one approval, on the same and the next business day.';
 
-create or replace function ledger.audit_deadline(p_since date, p_caps jsonb)
-returns setof text language sql stable as $$
-    select case when a.posted_at_us > a.deadline_at_us and r.authorization_id is null then
-               format('authorization %s on %s was approved %s us after its deadline and is not reversed',
-                      a.authorization_id, a.business_date, a.posted_at_us - a.deadline_at_us) end
-    from ledger.every_authorization a
-    left join ledger.every_authorization r
-           on a.posted_at_us > a.deadline_at_us and r.original_id = a.authorization_id and r.shard = a.shard
-          and r.kind = 'reversal' and r.outcome = 'approved'
-    where a.outcome = 'approved' and a.kind in ('purchase', 'load') and a.business_date >= p_since
-$$;
-comment on function ledger.audit_deadline is
-    'No purchase or load is approved after its deadline without its reversal.';
-
-create or replace function ledger.audit_reversal(p_since date, p_caps jsonb)
-returns setof text language sql stable as $$
-    with reversed as (
-        select r.original_id, r.shard, count(*) as n, sum(r.approved_minor) as minor,
-               min(r.account_id) as account_id, min(r.purse) as purse
-        from ledger.every_authorization r
-        where r.kind = 'reversal' and r.outcome = 'approved' and r.business_date >= p_since - 1
-        group by 1, 2
-    )
-    select case
-               when o.authorization_id is null or o.outcome <> 'approved' or o.kind not in ('purchase', 'load') then
-                   format('authorization %s is reversed and is no approved purchase or load', v.original_id)
-               when v.n > 1 then
-                   format('authorization %s on %s is reversed %s times', o.authorization_id, o.business_date, v.n)
-               when v.minor > o.approved_minor then
-                   format('authorization %s on %s approved %s and %s is given back',
-                          o.authorization_id, o.business_date, o.approved_minor, v.minor)
-               when v.account_id <> o.account_id or v.purse <> o.purse then
-                   format('authorization %s on %s is given back to another purse', o.authorization_id, o.business_date) end
-    from reversed v
-    left join ledger.every_authorization o on o.authorization_id = v.original_id and o.shard = v.shard
-$$;
-comment on function ledger.audit_reversal is
-    'A purchase or load is reversed at most once, to its own purse, by no more than it approved.';
-
 -- The balance after each load, not the balance now: a reversed purchase may lift a purse
--- above its cap, and then further loads are refused (domain 11.6).
+-- above its cap, and then further loads are refused (domain 11.6). A load that an agent has
+-- taken counts from then on, so its confirmation is not asked again.
 create or replace function ledger.audit_balance_cap(p_since date, p_caps jsonb)
 returns setof text language sql stable as $$
-    with running as (
-        select a.authorization_id, a.business_date, a.shard, a.account_id, a.kind,
+    with change as (
+        select t.authorization_id, t.shard,
                sum(case when t.credit_account_id >= 16000000 then t.amount_minor else -t.amount_minor end)
-                   over (partition by a.shard, a.account_id order by a.posted_at_us, a.authorization_id) as balance
+                   as balance_minor, 0::numeric as pending_minor
         from ledger.every_transfer t
-        join ledger.every_authorization a
-          on a.authorization_id = t.authorization_id and a.shard = t.shard and a.business_date = t.business_date
+        where greatest(t.debit_account_id, t.credit_account_id) >= 16000000
+        group by 1, 2
+        union all
+        select h.hold_id, h.shard, 0, h.amount_minor from ledger.hold h
+        where h.purpose = 'load' and h.purse = 2
+        union all
+        select h.resolved_by, h.shard, 0, -h.amount_minor from ledger.hold h
+        where h.purpose = 'load' and h.purse = 2 and h.resolved_by <> 0
+    ), effect as (
+        select c.authorization_id, c.shard, sum(c.balance_minor) as balance_minor,
+               sum(c.pending_minor) as pending_minor
+        from change c group by 1, 2
+    ), running as (
+        select a.authorization_id, a.business_date, a.shard, a.account_id, a.kind, a.original_id,
+               sum(e.balance_minor) over earlier as balance,
+               sum(e.pending_minor) over earlier as pending
+        from effect e
+        join ledger.every_authorization a on a.authorization_id = e.authorization_id and a.shard = e.shard
         where a.purse = 2
+        window earlier as (partition by a.shard, a.account_id order by a.posted_at_us, a.authorization_id)
     )
-    select case when r.balance > (p_caps ->> c.tier)::bigint then
-               format('load %s on %s took account %s to %s, the cap of its tier is %s',
-                      r.authorization_id, r.business_date, r.account_id, r.balance, p_caps ->> c.tier) end
+    select case when r.balance + case r.kind when 'load_pending' then r.pending else 0 end
+                     > (p_caps ->> c.tier)::bigint then
+               format('%s %s on %s took account %s to %s, the cap of its tier is %s', r.kind,
+                      r.authorization_id, r.business_date, r.account_id,
+                      r.balance + case r.kind when 'load_pending' then r.pending else 0 end,
+                      p_caps ->> c.tier) end
     from running r
     join ledger.account c on c.shard = r.shard and c.account_id = r.account_id
-    where r.kind = 'load' and r.business_date >= p_since
+    where (r.kind = 'load' and r.original_id = 0 or r.kind = 'load_pending') and r.business_date >= p_since
 $$;
 comment on function ledger.audit_balance_cap is
-    'No load takes a GEN purse above the cap of its tier.';
+    'No load takes a GEN purse, with what waits for its confirmation, above the cap of its tier.';
 
 create or replace function ledger.audit_ruleset(p_since date, p_caps jsonb)
 returns setof text language sql stable as $$
@@ -308,12 +332,14 @@ comment on function ledger.audit_trial_balance is
 
 create or replace function ledger.audit_trust_account(p_since date, p_caps jsonb)
 returns setof text language sql stable as $$
-    select case when b.trust <> u.minor + b.payable - b.receivable then
-               format('the trust account holds %s, purses %s and payables %s less receivables %s',
-                      b.trust, u.minor, b.payable, b.receivable) end
+    select case when b.trust <> u.minor + b.payable + b.own + b.control - b.receivable then
+               format('the trust account holds %s, purses %s and payables %s less receivables %s, income %s, control %s',
+                      b.trust, u.minor, b.payable, b.receivable, b.own, b.control) end
     from (select coalesce(sum(v.balance_minor), 0) as minor from ledger.purse v) u,
          (select coalesce(sum(n.debit_minor - n.credit_minor) filter (where c.code = 'BANK'), 0) as trust,
                  coalesce(sum(n.credit_minor - n.debit_minor) filter (where c.class = 'liability'), 0) as payable,
+                 coalesce(sum(n.credit_minor - n.debit_minor) filter (where c.class = 'income'), 0) as own,
+                 coalesce(sum(n.credit_minor - n.debit_minor) filter (where c.class = 'control'), 0) as control,
                  coalesce(sum(n.debit_minor - n.credit_minor)
                           filter (where c.class = 'asset' and c.code <> 'BANK'), 0) as receivable
           from ledger.position n
@@ -321,7 +347,7 @@ returns setof text language sql stable as $$
           join ledger.chart c on c.code = s.chart_code) b
 $$;
 comment on function ledger.audit_trust_account is
-    'The trust account holds what is owed to holders and payees less what is receivable.';
+    'The trust account holds what is owed to holders and payees, and what was earned or is in suspense, less what is receivable.';
 
 create or replace function ledger.audit_days_kept(p_since date, p_caps jsonb)
 returns setof text language sql stable as $$

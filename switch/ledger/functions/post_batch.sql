@@ -5,7 +5,9 @@
 -- Rows (parallel arrays, one element a decision): see ledger.authorization; account 0 is an
 -- unknown card. p_remaining_us is what was left of the request's budget when this call was
 -- sent; p_spent_* is what the row adds to the purse's month totals.
--- Transfers (parallel arrays): p_transfer_row is the 1-based row each belongs to.
+-- Transfers, holds to open, holds to resolve and wrong PINs in a row (parallel arrays each):
+-- p_*_row is the 1-based row each belongs to. A hold gets the id of its row; p_open_authorization
+-- is what it stands for, 0 for the row itself.
 --
 -- A row comes back per decision, in order: 'posted'; 'expired' (its budget passed before
 -- the locks were held; nothing written); 'conflict' (the account changed since it was
@@ -23,7 +25,11 @@ create or replace function ledger.post_batch(
     p_original_ids bigint[], p_rulesets text[], p_rule_results bytea[], p_explanations text[],
     p_spent_counts integer[], p_spent_minor bigint[],
     p_transfer_row integer[], p_transfer_debit bigint[], p_transfer_credit bigint[],
-    p_transfer_minor bigint[], p_transfer_kind text[]
+    p_transfer_minor bigint[], p_transfer_kind text[],
+    p_open_row integer[], p_open_purpose text[], p_open_purse smallint[], p_open_minor bigint[],
+    p_open_expires_at_us bigint[], p_open_authorization bigint[],
+    p_resolve_row integer[], p_resolve_hold bigint[], p_resolve_status text[],
+    p_pin_row integer[], p_pin_tries smallint[]
 ) returns table (verdict text, authorization_id bigint, posted_at_us bigint)
 language plpgsql as $$
 declare
@@ -33,6 +39,11 @@ declare
     late          bigint[];
     verdicts      text[];
     ids           bigint[];
+    resolving     integer[];
+    freed_books   bigint[] := '{}';
+    freed_minor   bigint[] := '{}';
+    resolved      integer;
+    overspent     boolean;
     purses_due    integer;
     purses_moved  integer;
 begin
@@ -68,25 +79,32 @@ begin
            sent_at_us + r.remaining_us, r.key, r.payload_hash, r.message_class, r.kind, r.segment,
            r.link, r.acquirer, r.terminal, r.merchant, r.mcc, r.entry_mode, r.stan, r.local_at,
            r.rrn, r.auth_code, r.currency, r.amount_minor, r.approved_minor, r.purse, r.outcome,
-           r.original_id, r.ruleset, r.rule_results, r.explanation
+           r.original_id, r.ruleset, r.rule_results, r.explanation, r.spent_count, r.spent_minor
     from unnest(p_account_ids, p_card_ids, p_at_us, p_remaining_us, p_keys, p_payload_hashes,
                 p_message_classes, p_kinds, p_segments, p_links, p_acquirers, p_terminals,
                 p_merchants, p_mccs, p_entry_modes, p_stans, p_local_ats, p_rrns, p_auth_codes,
                 p_currencies, p_amounts_minor, p_approved_minor, p_purses, p_outcomes,
-                p_original_ids, p_rulesets, p_rule_results, p_explanations)
+                p_original_ids, p_rulesets, p_rule_results, p_explanations, p_spent_counts,
+                p_spent_minor)
          with ordinality as r (account_id, card_id, at_us, remaining_us, key, payload_hash,
                 message_class, kind, segment, link, acquirer, terminal, merchant, mcc, entry_mode,
                 stan, local_at, rrn, auth_code, currency, amount_minor, approved_minor, purse,
-                outcome, original_id, ruleset, rule_results, explanation, n)
+                outcome, original_id, ruleset, rule_results, explanation, spent_count,
+                spent_minor, n)
     where verdicts[r.n] = 'posted';
 
-    -- What a decision moves must be what it approved, to the cent: a decline approves 0.
+    -- What a decision moves must be what it approved, to the cent: a decline approves 0. A row
+    -- without transfers approves the hold it opens; without that, the one it resolves (below).
     if exists (
         select 1
         from (select r.n, r.minor as approved, 0::bigint as moved
               from unnest(p_approved_minor) with ordinality as r (minor, n)
+              where r.n <> all (p_resolve_row) or r.n = any (p_transfer_row) or r.n = any (p_open_row)
               union all
-              select t.n, 0, t.minor from unnest(p_transfer_row, p_transfer_minor) as t (n, minor)) m
+              select t.n, 0, t.minor from unnest(p_transfer_row, p_transfer_minor) as t (n, minor)
+              union all
+              select o.n, 0, o.minor from unnest(p_open_row, p_open_minor) as o (n, minor)
+              where o.n <> all (p_transfer_row)) m
         group by m.n
         having sum(m.approved) <> sum(m.moved)
     ) then
@@ -94,7 +112,67 @@ begin
             using errcode = 'check_violation';
     end if;
 
-    if cardinality(p_transfer_row) > 0 or 1 = any (p_spent_counts) then
+    -- A hold resolves once, by its own account's posting. What it freed goes with the purses.
+    if cardinality(p_resolve_row) > 0 then
+        select coalesce(array_agg(w.i), '{}') into resolving
+        from unnest(p_resolve_row) with ordinality as w (n, i) where verdicts[w.n] = 'posted';
+
+        with gone as (
+            update ledger.hold h
+            set status = p_resolve_status[w.i], resolved_by = ids[w.n], resolved_at_us = p_at_us[w.n]
+            from (select f.i, p_resolve_row[f.i] as n from unnest(resolving) as f (i)) w
+            where h.hold_id = p_resolve_hold[w.i] and h.shard = p_shard
+              and h.account_id = p_account_ids[w.n] and h.status = 'open'
+            returning h.account_id * 16 + h.purse as book, h.purpose, h.amount_minor as minor,
+                      case when w.n = any (p_transfer_row) or w.n = any (p_open_row)
+                           then h.status = 'completed' and p_approved_minor[w.n] > h.amount_minor
+                           else p_approved_minor[w.n] <> h.amount_minor end as overspent
+        )
+        select count(*), coalesce(bool_or(g.overspent), false),
+               coalesce(array_agg(g.book) filter (where g.purpose = 'preauthorization'), '{}'),
+               coalesce(array_agg(g.minor) filter (where g.purpose = 'preauthorization'), '{}')
+        into resolved, overspent, freed_books, freed_minor
+        from gone g;
+        if resolved <> cardinality(resolving) then
+            raise exception 'a posting resolves a hold that is not open in its account; nothing of the batch was written'
+                using errcode = 'foreign_key_violation';
+        end if;
+        if overspent then
+            raise exception 'a posting resolves a hold for another amount than it has; nothing of the batch was written'
+                using errcode = 'check_violation';
+        end if;
+    end if;
+
+    if cardinality(p_open_row) > 0 then
+        -- One that is opened again keeps the words of the preauthorization or load it stands for.
+        insert into ledger.hold
+        select p_shard, ids[o.n], p_account_ids[o.n], coalesce(f.card_id, p_card_ids[o.n]), o.purse,
+               o.purpose, o.minor, 'open',
+               case when o.authorization_id = 0 then ids[o.n] else o.authorization_id end,
+               p_at_us[o.n], o.expires_at_us, 0, 0,
+               coalesce(f.segment, p_segments[o.n]), coalesce(f.acquirer, p_acquirers[o.n]),
+               coalesce(f.link, p_links[o.n]), coalesce(f.terminal, p_terminals[o.n]),
+               coalesce(f.merchant, p_merchants[o.n]), coalesce(f.mcc, p_mccs[o.n]),
+               coalesce(f.rrn, p_rrns[o.n]), coalesce(f.auth_code, p_auth_codes[o.n]),
+               p_currencies[o.n]
+        from unnest(p_open_row, p_open_purpose, p_open_purse, p_open_minor, p_open_expires_at_us,
+                    p_open_authorization)
+             as o (n, purpose, purse, minor, expires_at_us, authorization_id)
+        left join ledger.hold f on f.hold_id = o.authorization_id and f.shard = p_shard
+        where verdicts[o.n] = 'posted';
+    end if;
+
+    if cardinality(p_pin_row) > 0 then
+        update ledger.card c set pin_tries = w.tries
+        from (select distinct on (p_card_ids[t.n]) p_card_ids[t.n] as card_id, t.tries
+              from unnest(p_pin_row, p_pin_tries) as t (n, tries)
+              where verdicts[t.n] = 'posted'
+              order by p_card_ids[t.n], t.n desc) w
+        where c.shard = p_shard and c.card_id = w.card_id;
+    end if;
+
+    if cardinality(p_transfer_row) > 0 or 1 = any (p_spent_counts)
+       or cardinality(p_open_row) > 0 or cardinality(p_resolve_row) > 0 then
         insert into ledger.transfer
         select p_business_date, p_shard, nextval('ledger.entry_id'), ids[t.n], t.debit, t.credit,
                t.minor, p_currencies[t.n], t.kind
@@ -103,25 +181,36 @@ begin
         where verdicts[t.n] = 'posted';
 
         with moved as (
-            select t.debit as book, -t.minor as delta, 0 as spent_count, 0::bigint as spent_minor
+            select t.debit as book, -t.minor as delta, 0 as spent_count, 0::bigint as spent_minor,
+                   0::bigint as held
             from unnest(p_transfer_row, p_transfer_debit, p_transfer_minor) as t (n, debit, minor)
             where verdicts[t.n] = 'posted' and t.debit >= 16000000
             union all
-            select t.credit, t.minor, 0, 0
+            select t.credit, t.minor, 0, 0, 0
             from unnest(p_transfer_row, p_transfer_credit, p_transfer_minor) as t (n, credit, minor)
             where verdicts[t.n] = 'posted' and t.credit >= 16000000
             union all
-            select r.account_id * 16 + r.purse, 0, r.spent_count, r.spent_minor
+            select r.account_id * 16 + r.purse, 0, r.spent_count, r.spent_minor, 0
             from unnest(p_account_ids, p_purses, p_spent_counts, p_spent_minor)
                  with ordinality as r (account_id, purse, spent_count, spent_minor, n)
             where verdicts[r.n] = 'posted' and (r.spent_count <> 0 or r.spent_minor <> 0)
+            union all
+            select p_account_ids[o.n] * 16 + o.purse, 0, 0, 0, o.minor
+            from unnest(p_open_row, p_open_purpose, p_open_purse, p_open_minor)
+                 as o (n, purpose, purse, minor)
+            where verdicts[o.n] = 'posted' and o.purpose = 'preauthorization'
+            union all
+            select f.book, 0, 0, 0, -f.minor
+            from unnest(freed_books, freed_minor) as f (book, minor)
         ), due as (
             select m.book / 16 as account_id, (m.book % 16)::smallint as purse, sum(m.delta) as delta,
-                   sum(m.spent_count)::integer as spent_count, sum(m.spent_minor)::bigint as spent_minor
+                   sum(m.spent_count)::integer as spent_count, sum(m.spent_minor)::bigint as spent_minor,
+                   sum(m.held) as held
             from moved m group by m.book
         ), written as (
             update ledger.purse u
             set balance_minor = u.balance_minor + d.delta,
+                held_minor = u.held_minor + d.held,
                 -- A batch of the last day may come after the new month's first: its spending
                 -- belongs to a month whose totals nobody reads any more.
                 month = greatest(u.month, b.month),

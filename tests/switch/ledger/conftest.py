@@ -20,6 +20,7 @@ DAY = date(2026, 3, 31)
 SHARDS = 4
 KEY = b"a key of thirty-two bytes, tests"
 NOON_US = 1_774_929_600_000_000
+HOLD_EXPIRES_US = NOON_US + 3_600_000_000
 _POST_BATCH = sql.queries("lane.sql")["post_batch"]
 _COLUMNS = [
     "at_us", "remaining_us", "key", "payload_hash", "message_class", "kind", "segment", "link",
@@ -43,6 +44,13 @@ class Row(msgspec.Struct, kw_only=True):
     spent_count: int = 0
     spent_minor: int = 0
     transfers: Sequence[tuple[int, int, int]] = ()
+    opens: tuple[str, int, int] | None = None
+    """Purpose, amount, and the authorization it stands for: 0 for the row's own."""
+    resolves: tuple[int, str] | None = None
+    pin_tries: int = -1
+    rrn: str = "r"
+    auth_code: str = "A"
+    acquirer: str = "metro"
     key: bytes = msgspec.field(default_factory=lambda: secrets.token_bytes(16))
     at_us: int = msgspec.field(default_factory=lambda: NOON_US + next(_numbers))
     remaining_us: int = 60_000_000
@@ -55,11 +63,16 @@ class Books:
     """A ledger opened for tests: what the tests of the ledger's rooms say about it."""
 
     day, shards, key = DAY, SHARDS, KEY
+    hold_expires_us = HOLD_EXPIRES_US
 
     def __init__(self, connection: bridge.Connection, accounts: Mapping[Any, int]) -> None:
         self.connection = connection
         self.trust = accounts["BANK", "trust"]
         self.acquirer = accounts["ACQ", "metro"]
+        self.agent = accounts["AGENT", "metro"]
+        self.pending = accounts["PENDING", "metro"]
+        self.suspense = accounts["SUSPENSE", "operator"]
+        self.intercity = accounts["INTERCITY", "north"]
 
     async def issue(self, count: int = 1, *, shard: int = 1, **terms: Any) -> list[IssuedCard]:
         """That many new cards, all of one shard."""
@@ -97,6 +110,51 @@ class Books:
     def decline(self, card: IssuedCard | None, minor: int, **more: Any) -> Row:
         return Row(card=card, amount_minor=minor, outcome="insufficient_funds", **more)
 
+    def preauthorization(self, card: IssuedCard, minor: int, **more: Any) -> Row:
+        usual: dict[str, Any] = {"opens": ("preauthorization", minor, 0)}
+        return Row(
+            card=card, kind="preauthorization", amount_minor=minor, approved_minor=minor,
+            **(usual | more),
+        )  # fmt: skip
+
+    def completion(self, card: IssuedCard, hold_id: int, minor: int, **more: Any) -> Row:
+        usual: dict[str, Any] = {
+            "transfers": [(book(card), self.acquirer, minor)], "original_id": hold_id,
+            "resolves": (hold_id, "completed"), "spent_count": 1, "spent_minor": minor,
+        }  # fmt: skip
+        return Row(
+            card=card, kind="completion", amount_minor=minor, approved_minor=minor,
+            **(usual | more),
+        )  # fmt: skip
+
+    def cancel(self, card: IssuedCard, hold_id: int, minor: int, **more: Any) -> Row:
+        usual: dict[str, Any] = {
+            "kind": "preauthorization_cancel", "original_id": hold_id,
+            "resolves": (hold_id, "cancelled"),
+        }  # fmt: skip
+        return Row(card=card, amount_minor=minor, approved_minor=minor, **(usual | more))
+
+    def given_back(self, card: IssuedCard, original_id: int, minor: int, **more: Any) -> Row:
+        """A refund, unless `kind` says void or credit adjustment."""
+        usual: dict[str, Any] = {"kind": "refund", "spent_minor": -minor}
+        return Row(
+            card=card, amount_minor=minor, approved_minor=minor, original_id=original_id,
+            transfers=[(self.acquirer, book(card), minor)], **(usual | more),
+        )  # fmt: skip
+
+    def load_pending(self, card: IssuedCard, minor: int, **more: Any) -> Row:
+        return Row(
+            card=card, kind="load_pending", amount_minor=minor, approved_minor=minor,
+            opens=("load", minor, 0), transfers=[(self.agent, self.pending, minor)], **more,
+        )  # fmt: skip
+
+    def load_confirmed(self, card: IssuedCard, pending_id: int, minor: int, **more: Any) -> Row:
+        return Row(
+            card=card, kind="load", amount_minor=minor, approved_minor=minor,
+            original_id=pending_id, resolves=(pending_id, "completed"),
+            transfers=[(self.pending, book(card), minor)], **more,
+        )  # fmt: skip
+
     async def versions(self, *rows: Row) -> dict[int, int]:
         found = await self.connection.fetch("select account_id, version from ledger.account")
         known = {record["account_id"]: record["version"] for record in found}
@@ -119,8 +177,8 @@ class Books:
         moved = [(n, *transfer) for n, row in enumerate(rows, 1) for transfer in row.transfers]
         constant = {
             "payload_hash": b"h", "message_class": "0200", "segment": "retail", "link": "retail-1",
-            "acquirer": "metro", "terminal": "T1", "mcc": "5411", "entry_mode": "071",
-            "stan": "000001", "local_at": "0331120000", "rrn": "r", "auth_code": "A",
+            "terminal": "T1", "mcc": "5411", "entry_mode": "071",
+            "stan": "000001", "local_at": "0331120000",
             "currency": "156", "rule_results": b"",
         }  # fmt: skip
         records = await (connection or self.connection).fetch(
@@ -133,6 +191,7 @@ class Books:
             ),
             *([move[position] for move in moved] for position in range(4)),
             [rows[move[0] - 1].kind if move[0] <= len(rows) else "load" for move in moved],
+            *_sparse(rows),
         )  # fmt: skip
         return list(records)
 
@@ -153,6 +212,23 @@ class Books:
         return found
 
 
+def _sparse(rows: Sequence[Row]) -> list[list[Any]]:
+    """What few rows have: holds to open, holds to resolve, wrong PINs."""
+    opened = [(n, row.purse, *row.opens) for n, row in enumerate(rows, 1) if row.opens]
+    resolved = [(n, *row.resolves) for n, row in enumerate(rows, 1) if row.resolves]
+    counted = [(n, row.pin_tries) for n, row in enumerate(rows, 1) if row.pin_tries >= 0]
+    return [
+        [each[0] for each in opened],
+        [each[2] for each in opened],
+        [each[1] for each in opened],
+        [each[3] for each in opened],
+        [HOLD_EXPIRES_US] * len(opened),
+        [each[4] for each in opened],
+        *([each[position] for each in resolved] for position in range(3)),
+        *([each[position] for each in counted] for position in range(2)),
+    ]
+
+
 def book(card: IssuedCard, purse: int = 2) -> int:
     """The account id of a purse in transfers."""
     return card.account_id * 16 + purse
@@ -169,6 +245,17 @@ async def books(connection: bridge.Connection) -> Books:
         currency="156",
         card_key_fingerprint=cards.card_key_fingerprint(KEY),
         acquirers=["metro"],
+    )
+    owned = [
+        ("AGENT", "metro"),
+        ("PENDING", "metro"),
+        ("SUSPENSE", "operator"),
+        ("INTERCITY", "north"),
+    ]
+    await connection.fetch(
+        sql.queries()["open_settlement_accounts"],
+        [code for code, _ in owned],
+        [owner for _, owner in owned],
     )
     await partitions.make_ahead(connection, DAY, 2, 1)
     return Books(connection, await migrate.settlement_accounts(connection))

@@ -176,3 +176,20 @@ async def test_a_card_is_shown_with_its_latest_authorizations_and_why(
     general = view.purses[1]
     assert (general.balance_minor, general.month_count, general.month_minor) == (600, 1, 300)
     assert general.month == books.day.replace(day=1)
+
+
+async def test_open_holds_are_shown_and_resolved_ones_are_not(books: Any) -> None:
+    (card,) = await books.issue()
+    await books.posted(books.load(card, 100))
+    held, cancelled = await books.posted(
+        books.preauthorization(card, 30), books.preauthorization(card, 20)
+    )
+    await books.posted(books.cancel(card, cancelled, 20), books.load_pending(card, 7))
+    view = await cards.show(books.connection, card.card_id)
+    assert [(hold.purpose, hold.amount_minor) for hold in view.holds] == [
+        ("preauthorization", 30),
+        ("load", 7),
+    ]
+    assert (view.holds[0].hold_id, view.holds[0].currency) == (held, "156")
+    assert view.holds[0].expires_at > view.holds[0].opened_at
+    assert view.purses[1].held_minor == 30

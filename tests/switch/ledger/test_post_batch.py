@@ -168,6 +168,145 @@ async def test_totals_begin_anew_with_the_month_and_never_go_back(
     assert (await audit(books.connection)).clean
 
 
+async def hold_rows(books: Any) -> list[tuple[Any, ...]]:
+    rows = await books.connection.fetch(
+        "select hold_id, status, purpose, amount_minor, authorization_id, resolved_by"
+        " from ledger.hold order by hold_id"
+    )
+    return [tuple(row) for row in rows]
+
+
+async def test_a_hold_sets_money_aside_and_a_completion_takes_less(books: Any) -> None:
+    (card,) = await books.issue()
+    await books.posted(books.load(card, 1000))
+    (held,) = await books.posted(books.preauthorization(card, 300))
+    purse = await books.purse(card)
+    assert (purse["balance_minor"], purse["held_minor"], purse["month_count"]) == (1000, 300, 0)
+    (completed,) = await books.posted(books.completion(card, held, 250))
+    purse = await books.purse(card)
+    assert (purse["balance_minor"], purse["held_minor"], purse["month_minor"]) == (750, 0, 250)
+    assert await hold_rows(books) == [
+        (held, "completed", "preauthorization", 300, held, completed),
+    ]
+    assert (await audit(books.connection)).clean
+
+
+async def test_what_is_held_cannot_be_spent(books: Any) -> None:
+    (card,) = await books.issue()
+    await books.posted(books.load(card, 100), books.preauthorization(card, 80))
+    with pytest.raises(asyncpg.CheckViolationError):
+        await books.post(books.purchase(card, 21))
+    with pytest.raises(asyncpg.CheckViolationError):
+        await books.post(books.preauthorization(card, 21))
+    await books.posted(books.purchase(card, 20))
+    assert (await audit(books.connection)).clean
+
+
+async def test_a_hold_resolves_once(books: Any) -> None:
+    (card,) = await books.issue()
+    await books.posted(books.load(card, 100))
+    held, other = await books.posted(
+        books.preauthorization(card, 30), books.preauthorization(card, 40)
+    )
+    with pytest.raises(asyncpg.ForeignKeyViolationError, match="not open in its account"):
+        await books.post(books.completion(card, held, 30), books.cancel(card, held, 30))
+    await books.posted(books.cancel(card, held, 30))
+    for again in (books.cancel(card, held, 30), books.completion(card, held, 10)):
+        with pytest.raises(asyncpg.ForeignKeyViolationError, match="not open in its account"):
+            await books.post(again)
+    await books.posted(books.completion(card, other, 40))
+    assert (await books.purse(card))["held_minor"] == 0
+    assert (await audit(books.connection)).clean
+
+
+async def test_a_hold_is_resolved_by_its_own_account_only(books: Any) -> None:
+    first, second = await books.issue(2)
+    await books.posted(books.load(first, 100), books.load(second, 100))
+    (held,) = await books.posted(books.preauthorization(first, 30))
+    with pytest.raises(asyncpg.ForeignKeyViolationError, match="not open in its account"):
+        await books.post(books.cancel(second, held, 30))
+
+
+async def test_a_hold_is_resolved_for_what_it_has(books: Any) -> None:
+    (card,) = await books.issue()
+    await books.posted(books.load(card, 100))
+    (held,) = await books.posted(books.preauthorization(card, 30))
+    for wrong in (books.completion(card, held, 31), books.cancel(card, held, 29)):
+        with pytest.raises(asyncpg.CheckViolationError, match="another amount than it has"):
+            await books.post(wrong)
+    unheld = books.preauthorization(card, 30)
+    unheld.approved_minor = 29
+    with pytest.raises(asyncpg.CheckViolationError, match="another amount than it approved"):
+        await books.post(unheld)
+    assert [row[1] for row in await hold_rows(books)] == ["open"]
+
+
+async def test_a_hold_opened_again_keeps_the_words_of_the_first(books: Any) -> None:
+    (card,) = await books.issue()
+    await books.posted(books.load(card, 100))
+    (held,) = await books.posted(
+        books.preauthorization(card, 30, rrn="first", auth_code="FIRST1", acquirer="bus")
+    )
+    (taken,) = await books.posted(books.completion(card, held, 25))
+    back = books.reversal(card, taken, 25, opens=("preauthorization", 30, held))
+    (reopened,) = await books.posted(back)
+    rows = await books.connection.fetch(
+        "select hold_id, authorization_id, rrn, auth_code, acquirer from ledger.hold order by 1"
+    )
+    assert [tuple(row) for row in rows] == [
+        (held, held, "first", "FIRST1", "bus"),
+        (reopened, held, "first", "FIRST1", "bus"),
+    ]
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await books.post(books.preauthorization(card, 5, opens=("preauthorization", 5, held)))
+    await books.posted(books.completion(card, reopened, 30, original_id=held))
+    assert (await books.purse(card))["balance_minor"] == 70
+    assert (await audit(books.connection)).clean
+
+
+async def test_a_pending_load_holds_nothing_of_the_purse(books: Any) -> None:
+    (card,) = await books.issue()
+    (pending,) = await books.posted(books.load_pending(card, 60))
+    purse = await books.purse(card)
+    assert (purse["balance_minor"], purse["held_minor"]) == (0, 0)
+    (confirmed,) = await books.posted(books.load_confirmed(card, pending, 60))
+    purse = await books.purse(card)
+    assert (purse["balance_minor"], purse["held_minor"]) == (60, 0)
+    assert await hold_rows(books) == [(pending, "completed", "load", 60, pending, confirmed)]
+    assert (await audit(books.connection)).clean
+
+
+async def test_a_conflict_opens_resolves_and_counts_nothing(books: Any) -> None:
+    (card,) = await books.issue()
+    await books.posted(books.load(card, 100))
+    (held,) = await books.posted(books.preauthorization(card, 30))
+    rows = [
+        books.preauthorization(card, 5),
+        books.cancel(card, held, 30),
+        books.decline(card, 1, pin_tries=2),
+    ]
+    for row in rows:
+        (record,) = await books.post(row, versions={card.account_id: 99})
+        assert record["verdict"] == "conflict"
+    assert await hold_rows(books) == [(held, "open", "preauthorization", 30, held, 0)]
+    assert (await books.purse(card))["held_minor"] == 30
+    assert await books.connection.fetchval("select max(pin_tries) from ledger.card") == 0
+
+
+async def test_wrong_pins_are_counted_on_their_card(books: Any) -> None:
+    first, second = await books.issue(2)
+    await books.posted(
+        books.decline(first, 1, pin_tries=1),
+        books.decline(second, 1, pin_tries=1),
+        books.decline(first, 1, pin_tries=2),
+        books.decline(None, 1),
+    )
+    await books.posted(books.decline(second, 1, pin_tries=0), books.decline(first, 1))
+    rows = await books.connection.fetch("select card_id, pin_tries from ledger.card")
+    tries = {row["card_id"]: row["pin_tries"] for row in rows}
+    assert (tries[first.card_id], tries[second.card_id]) == (2, 0)
+
+
 async def test_a_waiting_batch_sees_what_the_one_before_it_did(books: Any, database: str) -> None:
     """Two batches of one account at once: the second waits, then conflicts."""
     (card,) = await books.issue()

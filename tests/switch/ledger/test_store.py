@@ -7,17 +7,23 @@ from datetime import date, timedelta
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
-from protocols.message import Kind, Outcome, Request, Segment
+from protocols.message import Kind, OriginalReference, Outcome, Request, Segment
 from protocols.money import Money
-from switch.ledger import bridge, store
+from switch.ledger import bridge, facts, store
 from switch.ledger.audit import audit
 from switch.ledger.failures import LedgerLost, LedgerRefused
 from switch.ledger.store import Store
 from switch.posting import (
     Directed,
     Followers,
+    Hold,
+    HoldOpening,
+    HoldPurpose,
+    HoldResolution,
+    HoldStatus,
     Loaded,
     Posted,
     Posting,
@@ -219,6 +225,8 @@ async def test_every_column_is_written_where_it_belongs(session: Session) -> Non
         "ruleset": RULESET,
         "rule_results": b'{"decision":"approved"}',
         "explanation": "Approved: because.",
+        "spent_count": 1,
+        "spent_minor": 777,
     }
     transfer = await session.books.connection.fetchrow(
         "select * from ledger.transfer where authorization_id = $1", authorization_id
@@ -345,8 +353,8 @@ async def test_the_newest_events_are_loaded_however_much_refers_to_them(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Repeats and reversals take no place of the events that limits are counted over."""
-    assert (store.HISTORY_EVENTS_MAX, store.HISTORY_ROWS_MAX) == (512, 1_024)
-    monkeypatch.setattr(store, "HISTORY_EVENTS_MAX", 10)
+    assert (facts.HISTORY_EVENTS_MAX, facts.HISTORY_ROWS_MAX) == (512, 1_024)
+    monkeypatch.setattr(facts, "HISTORY_EVENTS_MAX", 10)
     monkeypatch.setattr(store, "HISTORY_ROWS_MAX", 20)
     (card,) = await session.books.issue()
     await session.posted(session.load_posting(card, 1_000))
@@ -358,6 +366,125 @@ async def test_the_newest_events_are_loaded_however_much_refers_to_them(
     assert account is not None
     assert account.event_ids == ids[-10:]
     assert account.history.given_back == [False] * 2 + [True] * 8
+
+
+async def test_a_tombstone_is_written_beside_its_reversal(session: Session) -> None:
+    (card,) = await session.books.issue()
+    sale = session.request(300)
+    reversal = session.posting(
+        card,
+        session.request(300, kind=Kind.REVERSAL),
+        outcome=Outcome.ORIGINAL_NOT_FOUND,
+        tombstone_key=sale.key,
+    )
+    posted = await session.posted(
+        session.load_posting(card, 1_000), reversal, session.posting(card)
+    )
+    assert len(set(posted)) == 3, "a tombstone has no verdict of its own"
+    stored = (await session.facts(card, sale)).stored
+    assert stored is not None
+    assert (stored.kind, stored.outcome) == (Kind.TOMBSTONE, Outcome.REVERSED_BEFORE)
+    own = (await session.facts(card, reversal.directed.request)).stored
+    assert own is not None
+    assert (own.kind, own.authorization_id) == (Kind.REVERSAL, posted[1])
+    account = (await session.facts(card)).account
+    assert account is not None
+    assert account.version == 1
+    assert (await audit(session.books.connection)).clean
+
+
+async def test_a_tombstone_goes_with_its_reversal(session: Session) -> None:
+    (card,) = await session.books.issue()
+    reversal = session.posting(
+        card,
+        session.request(300, kind=Kind.REVERSAL),
+        outcome=Outcome.ORIGINAL_NOT_FOUND,
+        tombstone_key=b"t" * 16,
+    )
+    for how, verdict in (
+        ({"versions": {card.account_id: 7}}, Verdict.CONFLICT),
+        ({"remaining_us": 0}, Verdict.EXPIRED),
+    ):
+        (posted,) = await session.post(reversal, **how)
+        assert posted.verdict is verdict
+    assert await session.books.count("authorization") == 0
+
+
+async def test_a_hold_is_loaded_as_it_was_opened(session: Session) -> None:
+    (card,) = await session.books.issue()
+    await session.posted(session.load_posting(card, 1_000))
+    opening = session.posting(
+        card,
+        session.request(300, kind=Kind.PREAUTHORIZATION),
+        outcome=Outcome.APPROVED,
+        approved_minor=300,
+        purse=GEN,
+        auth_code="ABC234",
+        rrn="609012424242",
+        opens=HoldOpening(HoldPurpose.PREAUTHORIZATION, GEN, 300, NOON_US + 99),
+    )
+    (held,) = await session.posted(opening)
+    asking = session.request(kind=Kind.COMPLETION, original=OriginalReference(auth_code="ABC234"))
+    facts = await session.facts(card, asking)
+    hold = Hold(
+        held, held, HoldPurpose.PREAUTHORIZATION, GEN, 300, NOON_US + 99, "metro",
+        "609012424242", "ABC234",
+    )  # fmt: skip
+    assert facts.holds == (hold,)
+    assert facts.original is not None
+    assert (facts.original.authorization_id, facts.original.hold) == (held, hold)
+    assert facts.account is not None
+    assert facts.account.purses[GEN].held_minor == 300
+    assert facts.account.history.kind[-1] is Kind.PREAUTHORIZATION
+    assert (await session.facts(card)).holds == (), "a purchase does not ask for them"
+    cancel = session.posting(
+        card,
+        session.request(300, kind=Kind.PREAUTHORIZATION_CANCEL),
+        outcome=Outcome.APPROVED,
+        approved_minor=300,
+        purse=GEN,
+        original_id=held,
+        resolves=HoldResolution(held, HoldStatus.CANCELLED),
+    )
+    await session.posted(cancel)
+    facts = await session.facts(card, asking)
+    assert facts.holds == ()
+    assert facts.original is not None
+    assert [change.kind for change in facts.original.followers.changes] == [
+        Kind.PREAUTHORIZATION_CANCEL
+    ]
+    assert facts.account is not None
+    assert facts.account.history.given_back == [False, True]
+    assert (await audit(session.books.connection)).clean
+
+
+async def test_an_event_is_given_back_by_what_gave_all_of_it_back(session: Session) -> None:
+    """Parts add up, and a void that was itself reversed gives nothing back."""
+    (card,) = await session.books.issue()
+    _, sold, voided = await session.posted(
+        session.load_posting(card, 1_000),
+        session.purchase_posting(card, 100),
+        session.purchase_posting(card, 50),
+    )
+
+    async def given_back() -> list[bool]:
+        account = (await session.facts(card)).account
+        assert account is not None
+        return account.history.given_back
+
+    await session.posted(session.reversal_posting(card, sold, 60))
+    assert await given_back() == [False, False, False]
+    await session.posted(session.reversal_posting(card, sold, 40))
+    assert await given_back() == [False, True, False]
+    void = msgspec.structs.replace(session.reversal_posting(card, voided, 50), kind=Kind.VOID)
+    (void_id,) = await session.posted(void)
+    assert await given_back() == [False, True, True]
+    undoing = session.purchase_posting(
+        card, 50, kind=Kind.REVERSAL, original_id=void_id, spent_count=0
+    )
+    await session.posted(undoing)
+    assert await given_back() == [False, True, False]
+    assert (await audit(session.books.connection)).clean
 
 
 async def test_totals_are_of_the_month_that_is_asked_for(session: Session) -> None:

@@ -1,0 +1,127 @@
+"""Decisions as the arrays of post_batch: one element a row, and short ones for what few have.
+
+A posting that leaves a tombstone is two rows; everything else is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from protocols.message import Kind, Outcome
+from switch.posting import Posting
+
+
+def with_tombstones(
+    postings: Sequence[Posting], remaining_us: Sequence[int]
+) -> tuple[Sequence[Posting], Sequence[int], list[int] | None]:
+    """The rows to write, their budgets, and which of them answers for each posting.
+
+    The last is None where no posting leaves a tombstone, which is nearly always.
+    """
+    if not any(posting.tombstone_key for posting in postings):
+        return postings, remaining_us, None
+    rows: list[Posting] = []
+    budgets: list[int] = []
+    own: list[int] = []
+    for posting, budget in zip(postings, remaining_us, strict=True):
+        own.append(len(rows))
+        rows.append(posting)
+        budgets.append(budget)
+        if posting.tombstone_key:
+            rows.append(tombstone(posting))
+            budgets.append(budget)
+    return rows, budgets, own
+
+
+def tombstone(posting: Posting) -> Posting:
+    """What stands under the key of a message that was reversed before it came."""
+    return Posting(
+        posting.directed,
+        posting.at_us,
+        Outcome.REVERSED_BEFORE,
+        rrn=posting.rrn,
+        explanation="reversed before it came",
+        key=posting.tombstone_key,
+        kind=Kind.TOMBSTONE,
+    )
+
+
+def columns(
+    postings: Sequence[Posting], remaining_us: Sequence[int], ruleset: str
+) -> tuple[list[Any], ...]:
+    """The arguments of post_batch from p_account_ids on."""
+    requests = [posting.directed.request for posting in postings]
+    transfers = [
+        (row, transfer) for row, posting in enumerate(postings, 1) for transfer in posting.transfers
+    ]
+    return (
+        [posting.directed.account_id for posting in postings],
+        [posting.directed.card_id for posting in postings],
+        [posting.at_us for posting in postings],
+        list(remaining_us),
+        [posting.key for posting in postings],
+        [request.payload_hash for request in requests],
+        [request.message_class for request in requests],
+        [posting.kind.value for posting in postings],
+        [request.segment.value for request in requests],
+        [request.link for request in requests],
+        [request.acquirer for request in requests],
+        [request.terminal for request in requests],
+        [request.merchant for request in requests],
+        [request.mcc for request in requests],
+        [request.entry_mode for request in requests],
+        [request.stan for request in requests],
+        [request.local_at for request in requests],
+        [posting.rrn for posting in postings],
+        [posting.auth_code for posting in postings],
+        [request.amount.currency for request in requests],
+        [request.amount.amount_minor for request in requests],
+        [posting.approved_minor for posting in postings],
+        [posting.purse for posting in postings],
+        [posting.outcome.value for posting in postings],
+        [posting.original_id for posting in postings],
+        [ruleset] * len(postings),
+        [posting.rule_results for posting in postings],
+        [posting.explanation for posting in postings],
+        [posting.spent_count for posting in postings],
+        [posting.spent_minor for posting in postings],
+        [row for row, _ in transfers],
+        [transfer.debit_account_id for _, transfer in transfers],
+        [transfer.credit_account_id for _, transfer in transfers],
+        [transfer.amount_minor for _, transfer in transfers],
+        [postings[row - 1].kind.value for row, _ in transfers],
+        *_hold_columns(postings),
+        *_pin_columns(postings),
+    )
+
+
+def _hold_columns(postings: Sequence[Posting]) -> tuple[list[Any], ...]:
+    opened = [
+        (row, posting.opens) for row, posting in enumerate(postings, 1) if posting.opens is not None
+    ]
+    resolved = [
+        (row, posting.resolves)
+        for row, posting in enumerate(postings, 1)
+        if posting.resolves is not None
+    ]
+    return (
+        [row for row, _ in opened],
+        [hold.purpose.value for _, hold in opened],
+        [int(hold.purse) for _, hold in opened],
+        [hold.amount_minor for _, hold in opened],
+        [hold.expires_at_us for _, hold in opened],
+        [hold.authorization_id for _, hold in opened],
+        [row for row, _ in resolved],
+        [resolution.hold_id for _, resolution in resolved],
+        [resolution.status.value for _, resolution in resolved],
+    )
+
+
+def _pin_columns(postings: Sequence[Posting]) -> tuple[list[Any], ...]:
+    counted = [
+        (row, posting.pin_tries)
+        for row, posting in enumerate(postings, 1)
+        if posting.pin_tries >= 0
+    ]
+    return [row for row, _ in counted], [tries for _, tries in counted]

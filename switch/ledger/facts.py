@@ -1,0 +1,155 @@
+"""Rows of load_batch as what a decision is made on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from protocols.message import Kind, Outcome, Segment
+from risk.facts import HISTORY_EVENTS_MAX, History
+from switch.posting import Account, Followers, Hold, Loaded, Original, PurseState, Stored
+
+HISTORY_ROWS_MAX = 2 * HISTORY_EVENTS_MAX
+"""An event is rarely given back twice, so this many rows hold the events a rule may ask for."""
+
+EVENT_KINDS = frozenset(
+    {Kind.PURCHASE, Kind.PREAUTHORIZATION, Kind.OFFLINE_SALE, Kind.LOAD},
+)
+"""What rules count; the other kinds of history give some of it back."""
+
+_KINDS = {kind.value: kind for kind in Kind}
+_EVENTS = frozenset(kind.value for kind in EVENT_KINDS)
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+_SEGMENTS = {segment.value: segment for segment in Segment}
+_NO_FOLLOWERS = Followers()
+_ORIGINAL = msgspec.json.Decoder(Original)
+_FOLLOWERS = msgspec.json.Decoder(Followers)
+_HOLDS = msgspec.json.Decoder(tuple[Hold, ...])
+
+
+def loaded(account_id: int, row: Any, accounts: dict[int, Account]) -> Loaded:
+    """The facts of one row; `accounts` keeps those of the batch, which its requests share."""
+    account = accounts.get(account_id)
+    if account is None and row["account_version"] is not None:
+        account = accounts[account_id] = _account(account_id, row)
+    original, holds = row["original"], row["holds"]
+    return Loaded(
+        account=account,
+        card_status=row["card_status"] or "",
+        expires_yymm=row["expires_yymm"] or "",
+        last4=row["last4"] or "",
+        stored=_stored(row),
+        original=None if original is None else _ORIGINAL.decode(original),
+        holds=() if holds is None else _HOLDS.decode(holds),
+        pin_reference=row["pin_reference"] or b"",
+        pin_tries=row["pin_tries"] or 0,
+    )
+
+
+def _account(account_id: int, row: Any) -> Account:
+    history, event_ids = _history(row)
+    purses = zip(
+        row["purse"] or (),
+        row["balance_minor"] or (),
+        row["held_minor"] or (),
+        row["floor_minor"] or (),
+        row["month_count"] or (),
+        row["month_minor"] or (),
+        strict=True,
+    )
+    return Account(
+        account_id=account_id,
+        version=row["account_version"],
+        status=row["account_status"],
+        tier=row["tier"],
+        product=row["product"],
+        purses={number: PurseState(*state) for number, *state in purses},
+        history=history,
+        event_ids=event_ids,
+    )
+
+
+def _history(row: Any) -> tuple[History, list[int]]:
+    kinds = row["kind"]
+    if kinds is None:
+        return History([], [], [], [], [], [], [], [], [], []), []
+    if len(kinds) <= HISTORY_EVENTS_MAX and _EVENTS.issuperset(kinds):
+        return _untouched_history(row, kinds), row["authorization_id"][::-1]
+    # The newest events, oldest first, without the messages that gave some of them back.
+    kept = [index for index, kind in enumerate(kinds) if kind in _EVENTS]
+    kept = kept[:HISTORY_EVENTS_MAX][::-1]
+    given_back = _given_back(row, kinds) if len(kept) != len(kinds) else frozenset[int]()
+
+    def column(name: str) -> list[Any]:
+        values = row[name]
+        return [values[index] for index in kept]
+
+    event_ids = column("authorization_id")
+    history = History(
+        at_us=column("at_us"),
+        card_id=column("card_id"),
+        kind=[_KINDS[kinds[index]] for index in kept],
+        amount_minor=column("amount_minor"),
+        outcome=[_OUTCOMES[outcome] for outcome in column("outcome")],
+        given_back=[event_id in given_back for event_id in event_ids],
+        segment=[_SEGMENTS[segment] for segment in column("segment")],
+        mcc=column("mcc"),
+        merchant=column("merchant"),
+        terminal=column("terminal"),
+    )
+    return history, event_ids
+
+
+def _given_back(row: Any, kinds: Sequence[str]) -> frozenset[int]:
+    """Ids of the events that were given back whole, and not taken again since."""
+    given_minor: dict[int, int] = {}
+    # Newest first, so what undoes a void is known before the void is come to.
+    for kind, authorization_id, original_id, approved_minor in zip(
+        kinds, row["authorization_id"], row["original_id"], row["approved_minor"], strict=True
+    ):
+        if kind not in _EVENTS:
+            worth_minor = approved_minor - given_minor.get(authorization_id, 0)
+            if worth_minor > 0 or not approved_minor:
+                given_minor[original_id] = given_minor.get(original_id, 0) + worth_minor
+    return frozenset(
+        authorization_id
+        for kind, authorization_id, approved_minor in zip(
+            kinds, row["authorization_id"], row["approved_minor"], strict=True
+        )
+        if kind in _EVENTS and given_minor.get(authorization_id, -1) >= approved_minor
+    )
+
+
+def _untouched_history(row: Any, kinds: list[str]) -> History:
+    """The same where nothing was given back, which is nearly always: columns as they are."""
+    return History(
+        at_us=row["at_us"][::-1],
+        card_id=row["card_id"][::-1],
+        kind=[_KINDS[kind] for kind in kinds[::-1]],
+        amount_minor=row["amount_minor"][::-1],
+        outcome=[_OUTCOMES[outcome] for outcome in row["outcome"][::-1]],
+        given_back=[False] * len(kinds),
+        segment=[_SEGMENTS[segment] for segment in row["segment"][::-1]],
+        mcc=row["mcc"][::-1],
+        merchant=row["merchant"][::-1],
+        terminal=row["terminal"][::-1],
+    )
+
+
+def _stored(row: Any) -> Stored | None:
+    if row["stored_id"] is None:
+        return None
+    followers = row["stored_followers"]
+    return Stored(
+        authorization_id=row["stored_id"],
+        payload_hash=row["stored_payload_hash"],
+        outcome=_OUTCOMES[row["stored_outcome"]],
+        approved_minor=row["stored_approved_minor"],
+        auth_code=row["stored_auth_code"],
+        rrn=row["stored_rrn"],
+        at_us=row["stored_at_us"],
+        followers=_NO_FOLLOWERS if followers is None else _FOLLOWERS.decode(followers),
+        kind=_KINDS[row["stored_kind"]],
+    )
