@@ -21,7 +21,8 @@ class Ticket:
     postings of it that may be in the ledger though no verdict came back. `reversing` means
     that its approval is being given back, and that settles it. `followers` are repeats of
     the same message that arrived meanwhile and get the same answer; `first` is whom they
-    follow.
+    follow. `reverses` is the key of the message whose late approval this one, the switch's
+    own, gives back.
     """
 
     __slots__ = (
@@ -35,6 +36,7 @@ class Ticket:
         "queued_ns",
         "request",
         "respond",
+        "reverses",
         "reversing",
         "sent",
     )
@@ -50,6 +52,7 @@ class Ticket:
         self.posting = False
         self.sent: tuple[Posting, ...] = ()
         self.reversing = False
+        self.reverses = b""
         self.done = False
         self.queued_ns = 0
         self.first: Ticket | None = None
@@ -73,10 +76,10 @@ class Ticket:
     def lost(self, posting: Posting) -> None:
         """Remember a posting that was sent and brought no verdict back.
 
-        An approval is made only within the budget and a reversal is known by its key, so a
-        few are enough however long the ledger stays away.
+        An approval is made only within the budget, and what must be posted is known by its
+        key, so a few are enough however long the ledger stays away.
         """
-        if self.request.kind is Kind.REVERSAL:
+        if self.request.must_post:
             self.sent = (posting,)
         elif posting.outcome.approved or not self.sent:
             self.sent = (*self.sent, posting)
@@ -96,7 +99,9 @@ class Ticket:
     def finish(self, reply: Reply) -> bool:
         """Answer and settle: nothing more happens to this ticket. False if answered before."""
         in_time = self.answer(reply)
-        self.settle(reply if in_time else Reply(self.answered or reply.outcome))
+        # What is written however late is no secret from those who ask once more.
+        tell = in_time or self.request.must_post
+        self.settle(reply if tell else Reply(self.answered or reply.outcome))
         return in_time
 
     def settle(self, final: Reply) -> None:
@@ -110,6 +115,10 @@ class Ticket:
         for follower in self.followers:
             follower.finish(final)
         self.followers = []
+
+
+NEVER_SHED_FACTOR = 2
+"""What is never shed may fill the flight to this many times its bound: even that has one."""
 
 
 class Flight:
@@ -126,7 +135,8 @@ class Flight:
         A repeat of one in flight joins it: it is watched by its own deadline and answered
         with the first. The same key with another content is refused, never overwritten.
         """
-        if self.count >= self._in_flight_max and ticket.request.kind is not Kind.REVERSAL:
+        bound = self._in_flight_max * (NEVER_SHED_FACTOR if ticket.request.never_shed else 1)
+        if self.count >= bound:
             return Outcome.OVERLOADED
         first = self._by_key.get(ticket.request.key)
         if first is not None and first.request.payload_hash != ticket.request.payload_hash:
@@ -150,8 +160,16 @@ class Flight:
             del self._by_key[ticket.request.key]
 
 
+WAIT_BUDGET_PARTS = 5
+"""At most this part (a fifth) of a budget may go by in a lane's queue: 160 of 800 ms.
+
+The rest is for posting and answering, so that what is accepted under overload is answered
+within the p99 of its segment (200 of 800 ms, 50 of 150), and what is not hears so at once.
+"""
+
+INQUIRY_SHARE = 0.5
 QUEUE_SHARE_BY_SEGMENT = {Segment.UTILITY: 0.75, Segment.RETAIL: 0.85, Segment.TRANSIT: 1.0}
-"""How full a lane's queue may be for each segment: retail is shed before taps (design §4)."""
+"""How full a lane's queue may be for each: inquiries are shed first, taps last (design §4)."""
 
 
 def refuse_at_lane(
@@ -159,12 +177,17 @@ def refuse_at_lane(
 ) -> Outcome | None:
     """Whether a lane with this many waiting, due in `wait_ns`, can still serve the request.
 
-    Reversals are never shed. A queue longer than the budget refuses at once.
+    Reversals, completions and confirmations are never shed: their number is bounded by what
+    they follow. A queue longer than its part of the budget refuses at once.
     """
-    if request.kind is Kind.REVERSAL:
+    if request.never_shed:
         return None
-    if waiting >= lane_queue_max * QUEUE_SHARE_BY_SEGMENT[request.segment]:
+    share = QUEUE_SHARE_BY_SEGMENT[request.segment]
+    if request.kind is Kind.INQUIRY:
+        share = INQUIRY_SHARE
+    if waiting >= lane_queue_max * share:
         return Outcome.OVERLOADED
-    if now_ns + wait_ns >= request.deadline_ns:
+    wait_ns_max = (request.deadline_ns - request.received_ns) // WAIT_BUDGET_PARTS
+    if wait_ns > wait_ns_max or now_ns + wait_ns >= request.deadline_ns:
         return Outcome.NO_BUDGET
     return None

@@ -28,12 +28,14 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from protocols.message import Kind, Outcome, Segment
+from switch.config_trouble import Tls
 
 # a `_created` series beside each counter would double their number
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
+NO_TLS = Tls()
 OTHER = "other"
-SERIES_MAX = 2_048
+SERIES_MAX = 4_096
 """Label combinations of one metric; past it, everything new is counted under `other`."""
 
 RULESET_HASH_CHARACTERS = 12
@@ -52,11 +54,15 @@ CLOSE_REASONS = (
     "slow_frame",
     "unread_answers",
     "connections_max",
+    "no_echo",
+    "tls",
     "drain",
     "fault",
 )
-LINK_STATES = ("down", "up", "signed_on", "signed_off")
+LINK_STATES = ("down", "signed_off", "signing_on", "up", "draining")
 DUPLICATES = ("stored_answer", "in_flight", "key_reused")
+STANDIN_ANSWERS = ("approved", "accepted", "declined")
+"""A sale approved, a reversal taken into the spool, or not covered by the policy."""
 MALFORMED_PARTS = (
     "frame",
     "mti",
@@ -67,7 +73,8 @@ SHARDS_MAX = 64
 
 MetricType = Literal["counter", "gauge", "histogram", "info"]
 LINK = "link"
-"""The one label whose values come from the configuration."""
+UPSTREAM = "upstream"
+"""The labels whose values come from the configuration."""
 
 LABEL_VALUES: Mapping[str, tuple[str, ...]] = {
     "segment": tuple(Segment),
@@ -80,7 +87,9 @@ LABEL_VALUES: Mapping[str, tuple[str, ...]] = {
     "state": LINK_STATES,
     "part": MALFORMED_PARTS,
     "duplicate": DUPLICATES,
+    "standin": STANDIN_ANSWERS,
     LINK: (),
+    UPSTREAM: (),
 }
 """Every label and what it may say, besides `other`."""
 
@@ -174,6 +183,84 @@ CATALOGUE: tuple[Metric, ...] = (
         "Requests under a key that was known already, by how they were met.",
         ("duplicate",),
     ),
+    Metric(
+        "citycard_ready",
+        "gauge",
+        "Whether the process takes requests (1), or starts or drains (0).",
+    ),
+    Metric(
+        "citycard_holds_expired_total",
+        "counter",
+        "Holds and pending loads that ended because their time was over.",
+    ),
+    Metric(
+        "citycard_unmatched_total",
+        "counter",
+        "Reversals and other linked messages whose original is not in the ledger.",
+        ("kind",),
+    ),
+    Metric(
+        "citycard_standin_total",
+        "counter",
+        "Requests met while the ledger was away, by what stand-in said.",
+        ("segment", "standin"),
+    ),
+    Metric("citycard_standin_spool_rows", "gauge", "Advices in the spool that are not posted."),
+    Metric(
+        "citycard_standin_spool_oldest_seconds", "gauge", "Age of the oldest advice in the spool."
+    ),
+    Metric(
+        "citycard_standin_posted_total",
+        "counter",
+        "Advices of the spool that were posted.",
+        ("segment",),
+    ),
+    Metric(
+        "citycard_standin_suspense_total",
+        "counter",
+        "Advices that the purse could not pay; they stand in suspense.",
+        ("segment",),
+    ),
+    Metric(
+        "citycard_upstream_requests_total",
+        "counter",
+        "Requests sent to the host of another issuer, by what became of them.",
+        (UPSTREAM, "outcome"),
+    ),
+    Metric(
+        "citycard_upstream_seconds",
+        "histogram",
+        "From sending a request to another issuer's host to its answer.",
+        (UPSTREAM,),
+        REQUEST_SECONDS,
+    ),
+    Metric(
+        "citycard_upstream_state",
+        "gauge",
+        "State of the link to a host: 1 for the state it is in and 0 for the others.",
+        (UPSTREAM, "state"),
+    ),
+    Metric(
+        "citycard_upstream_late_approvals_total",
+        "counter",
+        "Approvals of a host that came after its request was given up; each is reversed.",
+        (UPSTREAM,),
+    ),
+    Metric(
+        "citycard_forward_depth",
+        "gauge",
+        "Reversals that wait to be answered by a host.",
+        (UPSTREAM,),
+    ),
+    Metric(
+        "citycard_forward_oldest_seconds",
+        "gauge",
+        "Age of the oldest reversal that a host has not answered.",
+        (UPSTREAM,),
+    ),
+    Metric(
+        "citycard_mac_failures_total", "counter", "Messages whose MAC is missing or wrong.", (LINK,)
+    ),
     Metric("citycard_link_connections", "gauge", "Open connections of a link.", (LINK,)),
     Metric(
         "citycard_link_closed_total",
@@ -218,7 +305,9 @@ class _Family:
 
     __slots__ = ("_allowed", "_collector", "_of", "_once_known", "_registry", "_width")
 
-    def __init__(self, metric: Metric, registry: CollectorRegistry, links: frozenset[str]) -> None:
+    def __init__(
+        self, metric: Metric, registry: CollectorRegistry, named: Mapping[str, frozenset[str]]
+    ) -> None:
         made = _TYPES[metric.type]
         extra = {"buckets": metric.buckets} if metric.buckets else {}
         name = metric.name.removesuffix("_info") if metric.type == "info" else metric.name
@@ -227,7 +316,8 @@ class _Family:
         if not metric.once_known:
             registry.register(self._collector)
         self._allowed = [
-            links if label == LINK else frozenset(LABEL_VALUES[label]) for label in metric.labels
+            named[label] if label in named else frozenset(LABEL_VALUES[label])
+            for label in metric.labels
         ]
         self._of: dict[tuple[object, ...], Any] = {}
         self._width = len(metric.labels)
@@ -267,18 +357,19 @@ class MetricsServer:
 
 
 class Metrics:
-    """The metrics of one process. `links` are the configured names; each has its own registry.
+    """The metrics of one process. `links` and `upstreams` are the configured names.
 
     All methods are cheap enough for every request and never raise for a label value.
     """
 
-    def __init__(self, links: Iterable[str] = ()) -> None:
+    def __init__(self, links: Iterable[str] = (), upstreams: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         names = frozenset(links)
+        named = {LINK: names, UPSTREAM: frozenset(upstreams)}
         families = {
-            metric.name.removeprefix("citycard_"): _Family(metric, self.registry, names)
+            metric.name.removeprefix("citycard_"): _Family(metric, self.registry, named)
             for metric in CATALOGUE
         }
         self._requests = families["requests_total"].child
@@ -299,6 +390,21 @@ class Metrics:
         self._closed = families["link_closed_total"].child
         self._state = families["link_state"].child
         self._malformed = families["malformed_total"].child
+        self._ready = families["ready"].child()
+        self._holds_expired = families["holds_expired_total"].child()
+        self._unmatched = families["unmatched_total"].child
+        self._standin = families["standin_total"].child
+        self._spool_rows = families["standin_spool_rows"].child()
+        self._spool_oldest = families["standin_spool_oldest_seconds"].child()
+        self._standin_posted = families["standin_posted_total"].child
+        self._standin_suspense = families["standin_suspense_total"].child
+        self._upstream_requests = families["upstream_requests_total"].child
+        self._upstream_seconds = families["upstream_seconds"].child
+        self._upstream_state = families["upstream_state"].child
+        self._upstream_late = families["upstream_late_approvals_total"].child
+        self._forward_depth = families["forward_depth"].child
+        self._forward_oldest = families["forward_oldest_seconds"].child
+        self._mac_failures = families["mac_failures_total"].child
         self._ruleset = families["ruleset_info"].child()
         families["build_info"].child().info(_build())
         for link in sorted(names):
@@ -369,6 +475,52 @@ class Metrics:
         """A message could not be read; `part` is an error's field path, such as `DE55.9F02`."""
         self._malformed(link, part.partition(".")[0]).inc()
 
+    def ready(self, ready: bool) -> None:
+        self._ready.set(1 if ready else 0)
+
+    def hold_expired(self) -> None:
+        self._holds_expired.inc()
+
+    def unmatched(self, kind: Kind) -> None:
+        """A linked message found no original; it is kept for reconciliation."""
+        self._unmatched(kind).inc()
+
+    def standin(self, segment: Segment, answer: str) -> None:
+        """Stand-in met a request; one of STANDIN_ANSWERS."""
+        self._standin(segment, answer).inc()
+
+    def standin_spool(self, rows: int, oldest_seconds: float) -> None:
+        self._spool_rows.set(rows)
+        self._spool_oldest.set(oldest_seconds)
+
+    def standin_posted(self, segment: Segment, *, suspense: bool) -> None:
+        """An advice of the spool is in the ledger."""
+        self._standin_posted(segment).inc()
+        if suspense:
+            self._standin_suspense(segment).inc()
+
+    def upstream_answered(self, upstream: str, outcome: Outcome, seconds: float | None) -> None:
+        """A forwarded request has its outcome; no `seconds` where the host did not answer."""
+        self._upstream_requests(upstream, outcome).inc()
+        if seconds is not None:
+            self._upstream_seconds(upstream).observe(seconds)
+
+    def upstream_state(self, upstream: str, state: str) -> None:
+        """The link to a host is now in one of LINK_STATES."""
+        for each in LINK_STATES:
+            self._upstream_state(upstream, each).set(1 if each == state else 0)
+
+    def upstream_late_approval(self, upstream: str) -> None:
+        self._upstream_late(upstream).inc()
+
+    def forward_queue(self, upstream: str, depth: int, oldest_seconds: float) -> None:
+        """Reversals that this destination has not answered yet."""
+        self._forward_depth(upstream).set(depth)
+        self._forward_oldest(upstream).set(oldest_seconds)
+
+    def mac_failure(self, link: str) -> None:
+        self._mac_failures(link).inc()
+
     def ruleset(self, hash: str) -> None:
         self._ruleset.info({"hash": hash[:RULESET_HASH_CHARACTERS]})
 
@@ -376,9 +528,24 @@ class Metrics:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry).decode()
 
-    def serve(self, host: str, port: int) -> MetricsServer:
-        """Answer scrapes at this address; port 0 is any free one. Raises OSError if taken."""
-        server, _thread = start_http_server(port, host, self.registry)
+    def serve(self, host: str, port: int, tls: Tls = NO_TLS) -> MetricsServer:
+        """Answer scrapes at this address, over TLS where it has a certificate.
+
+        Port 0 is any free one. Raises OSError for a port that is taken or a file that cannot
+        be read, and ssl.SSLError for one that is no certificate or key.
+        """
+        if not tls.certificate_file:
+            server, _thread = start_http_server(port, host, self.registry)
+            return MetricsServer(server)
+        server, _thread = start_http_server(
+            port,
+            host,
+            self.registry,
+            certfile=tls.certificate_file,
+            keyfile=tls.private_key_file,
+            client_cafile=tls.authority_file or None,
+            client_auth_required=bool(tls.authority_file),
+        )
         return MetricsServer(server)
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
 from protocols.card_number import CardNumber
 from protocols.message import Outcome, Reply, Request
 from switch.admission import Flight, Respond, Ticket, refuse_at_lane
-from switch.posting import Directed
+from switch.ledger.failures import LedgerLost
+from switch.posting import Directed, Forwarded
 
 if TYPE_CHECKING:
     from switch.clock import Clock
@@ -27,8 +28,39 @@ if TYPE_CHECKING:
 IDLE_CHECK_SECONDS = 0.02
 
 
+class StandinDesk(Protocol):
+    """Who may answer while the ledger is away; see switch/standin."""
+
+    def owes(self, medium: bytes) -> bool:
+        """Whether advices of this card are still to be posted: then it is the desk's."""
+        ...
+
+    def offer(self, ticket: Ticket, medium: bytes) -> None:
+        """Take a ticket that the ledger cannot have; the desk answers and finishes it."""
+        ...
+
+    def seen(self, ticket: Ticket, medium: bytes) -> None:
+        """A request of a known card has left with an answer that was not the desk's."""
+        ...
+
+
+class IssuerRoutes(Protocol):
+    """The hosts of other issuers; see switch/net/upstream."""
+
+    def route_of(self, card: CardNumber) -> str:
+        """The route that takes cards of this number's bin; empty: the card is ours."""
+        ...
+
+    def forward(self, ticket: Ticket, route: str) -> None:
+        """Take a ticket; it comes back by `Pipeline.post_forwarded`, or is finished."""
+        ...
+
+
 class Pipeline:
-    """Admission, directory and lanes of one process."""
+    """Admission, directory and lanes of one process.
+
+    `standin` and `routes` are set before it runs, where there are any.
+    """
 
     def __init__(
         self,
@@ -50,6 +82,10 @@ class Pipeline:
         self._lane_queue_max = lane_queue_max
         self._clock = clock
         self._metrics = metrics
+        self.standin: StandinDesk | None = None
+        self.routes: IssuerRoutes | None = None
+        for lane in lanes:
+            lane.on_down = self._ledger_down
 
     @property
     def in_flight(self) -> int:
@@ -98,7 +134,13 @@ class Pipeline:
     def _direct(self, ticket: Ticket) -> None:
         card = ticket.request.card
         assert card is not None, "a dialect gives every authorization its card"
+        if self.routes is not None and (route := self.routes.route_of(card)):
+            self.routes.forward(ticket, route)
+            return
         medium = self._medium_of(card)
+        if self.standin is not None and self.standin.owes(medium):
+            self.standin.offer(ticket, medium)
+            return
         place = self._directory.cached(medium)
         if place is not None:
             self._enter(ticket, medium, place)
@@ -110,36 +152,107 @@ class Pipeline:
             self._enter(ticket, medium, place)
 
         def unreachable() -> None:
-            ticket.finish(Reply(Outcome.LEDGER_DOWN))
+            self._ledger_down(ticket, medium)
 
         self._directory.ask(medium, found, unreachable)
 
     def _enter(self, ticket: Ticket, medium: bytes, place: Place | None) -> None:
         """Into the lane of its shard; an unknown card is recorded in the shard of its key."""
         request = ticket.request
+        if ticket.answered is not None and not request.must_post:
+            # Its budget ended while the directory was asked; nothing of it is in the ledger.
+            ticket.finish(Reply(ticket.answered))
+            return
         if place is None:
-            shard = int.from_bytes(hashlib.blake2b(request.key, digest_size=2).digest())
-            directed = Directed(request, shard % len(self._lanes), 0, 0, medium)
+            directed = Directed(request, self.shard_of_key(request.key), 0, 0, medium)
         else:
             directed = Directed(request, place.shard, place.account_id, place.card_id, medium)
         ticket.directed = directed
         lane = self._lanes[directed.shard]
-        refusal = (
-            Outcome.LEDGER_DOWN
-            if lane.down
-            else refuse_at_lane(
-                request,
-                lane.waiting,
-                self._lane_queue_max,
-                lane.wait_ns,
-                self._clock.monotonic_ns(),
-            )
+        if lane.down:
+            self._ledger_down(ticket, medium)
+            return
+        refusal = refuse_at_lane(
+            request,
+            lane.waiting,
+            self._lane_queue_max,
+            lane.wait_ns,
+            self._clock.monotonic_ns(),
         )
         if refusal is not None:
             self._metrics.shed(request.segment, refusal)
             ticket.finish(Reply(refusal))
             return
         lane.put(ticket)
+
+    def post_forwarded(
+        self, ticket: Ticket, forwarded: Forwarded, shard: int | None = None
+    ) -> None:
+        """Post what another issuer's host said; in the shard of the key, like any stranger.
+
+        What is about another message is posted where that one is, which the caller knows.
+        """
+        request = ticket.request
+        if shard is None:
+            shard = self.shard_of_key(request.key)
+        ticket.directed = Directed(request, shard, 0, 0, b"", forwarded)
+        lane = self._lanes[shard]
+        if lane.down and not request.must_post:
+            self._ledger_down(ticket, b"")
+            return
+        lane.put(ticket)
+
+    def post_own(self, ticket: Ticket, directed: Directed) -> bool:
+        """Put a posting of the switch's own into its lane; False while the lane is down."""
+        ticket.directed = directed
+        lane = self._lanes[directed.shard]
+        if lane.down:
+            return False
+        lane.put(ticket)
+        return True
+
+    async def find(self, medium: bytes) -> Place | None:
+        """Where a card's account is. Raises LedgerLost while the directory cannot tell."""
+        place = self._directory.cached(medium)
+        if place is not None:
+            return place
+        told = anyio.Event()
+        answer: list[Place | None] = []
+
+        def found(place: Place | None) -> None:
+            answer.append(place)
+            told.set()
+
+        self._directory.ask(medium, found, told.set)
+        await told.wait()
+        if not answer:
+            raise LedgerLost("the directory cannot be asked")
+        return answer[0]
+
+    @property
+    def ledger_is_up(self) -> bool:
+        """Whether every lane has its connection."""
+        return not any(lane.down for lane in self._lanes)
+
+    def shard_of_key(self, key: bytes) -> int:
+        """The shard in which a message is written whose card leads to no account."""
+        shard = int.from_bytes(hashlib.blake2b(key, digest_size=2).digest())
+        return shard % len(self._lanes)
+
+    def _ledger_down(self, ticket: Ticket, medium: bytes) -> None:
+        """Nothing of this ticket is in the ledger, and the ledger cannot be reached."""
+        if ticket.done:
+            return
+        forwarded = ticket.directed is not None and ticket.directed.forwarded is not None
+        # What stand-in itself posts stays in its spool: offered there it would find itself.
+        own = ticket.request.standin_at_us != 0
+        offered = bool(medium) and not forwarded and not own and ticket.answered is None
+        if self.standin is not None and offered:
+            self.standin.offer(ticket, medium)
+            return
+        if ticket.answered is None:
+            self._metrics.shed(ticket.request.segment, Outcome.LEDGER_DOWN)
+        ticket.finish(Reply(Outcome.LEDGER_DOWN))
 
     def _refuse(self, ticket: Ticket, outcome: Outcome) -> None:
         self._metrics.shed(ticket.request.segment, outcome)
@@ -148,3 +261,6 @@ class Pipeline:
     def _leave(self, ticket: Ticket) -> None:
         self._flight.leave(ticket)
         self._metrics.in_flight(self._flight.count)
+        directed = ticket.directed
+        if self.standin is not None and directed is not None and directed.account_id:
+            self.standin.seen(ticket, directed.medium)

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from protocols.message import Kind, Outcome, Reply, Segment
+from protocols.message import Kind, OriginalReference, Outcome, Reply, Request, Segment
 from switch.admission import QUEUE_SHARE_BY_SEGMENT, Flight, Ticket, refuse_at_lane
 from switch.posting import Directed, Posting
 from tests.simulation.model_ledger import purchase
@@ -169,14 +169,39 @@ def test_utilities_are_shed_before_retail_and_retail_before_taps() -> None:
 
 
 def test_a_queue_longer_than_the_budget_refuses_at_once() -> None:
-    request = purchase(deadline_ns=1_000)
-    assert refuse_at_lane(request, 0, 100, 400, 599) is None
-    assert refuse_at_lane(request, 0, 100, 400, 600) is Outcome.NO_BUDGET
+    request = purchase(received_ns=0, deadline_ns=1_000)
+    assert refuse_at_lane(request, 0, 100, 150, 849) is None
+    assert refuse_at_lane(request, 0, 100, 150, 850) is Outcome.NO_BUDGET
 
 
-def test_reversals_are_never_shed() -> None:
-    request = purchase(kind=Kind.REVERSAL, deadline_ns=0)
-    assert refuse_at_lane(request, 10_000, 100, 10**12, 10**12) is None
+def test_a_queue_may_take_a_fifth_of_a_budget() -> None:
+    request = purchase(received_ns=0, deadline_ns=1_000)
+    assert refuse_at_lane(request, 0, 100, 200, 0) is None
+    assert refuse_at_lane(request, 0, 100, 201, 0) is Outcome.NO_BUDGET
+
+
+def test_inquiries_are_shed_before_sales_and_sales_before_taps() -> None:
+    inquiry = purchase(kind=Kind.INQUIRY)
+    tap = purchase(segment=Segment.TRANSIT)
+    refused = [
+        [refuse_at_lane(request, waiting, 100, 0, 0) for request in (inquiry, purchase(), tap)]
+        for waiting in (49, 50, 85, 100)
+    ]
+    shed = Outcome.OVERLOADED
+    assert refused == [[None, None, None], [shed, None, None], [shed, shed, None], [shed] * 3]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        purchase(kind=Kind.REVERSAL, deadline_ns=0),
+        purchase(kind=Kind.COMPLETION, deadline_ns=0),
+        purchase(kind=Kind.REFUND, advice=True, deadline_ns=0),
+        purchase(kind=Kind.LOAD, original=OriginalReference(rrn="1"), deadline_ns=0),
+    ],
+)
+def test_reversals_completions_and_confirmations_are_never_shed(request_: Request) -> None:
+    assert refuse_at_lane(request_, 10_000, 100, 10**12, 10**12) is None
 
 
 class FlightMachine(RuleBasedStateMachine):

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from protocols.message import Kind, Outcome, Segment
 from switch import metrics as catalogue
-from switch.metrics import CATALOGUE, LABEL_VALUES, LINK, Metrics
+from switch.metrics import CATALOGUE, LABEL_VALUES, LINK, UPSTREAM, Metrics
 
 CARD = "6222021234567890123"
 LONG_RUN = re.compile(r"(?<![.\d])\d{13}")  # decimals of a sum of seconds are no card number
@@ -55,6 +55,17 @@ def call_everything(metrics: Metrics, text: str, number: float) -> None:
     metrics.link_closed(text, text)
     metrics.link_state(text, text)
     metrics.malformed(text, text)
+    metrics.ready(True)
+    metrics.hold_expired()
+    metrics.unmatched(text)  # type: ignore[arg-type]
+    metrics.standin(text, text)  # type: ignore[arg-type]
+    metrics.standin_spool(3, number)
+    metrics.standin_posted(text, suspense=True)  # type: ignore[arg-type]
+    metrics.upstream_answered(text, text, number)  # type: ignore[arg-type]
+    metrics.upstream_state(text, text)
+    metrics.upstream_late_approval(text)
+    metrics.forward_queue(text, 2, number)
+    metrics.mac_failure(text)
     metrics.ruleset(text)
 
 
@@ -68,14 +79,14 @@ def test_every_metric_is_named_helped_and_bounded() -> None:
         assert bool(metric.buckets) == (metric.type == "histogram")
         assert list(metric.buckets) == sorted(set(metric.buckets))
         for label in metric.labels:
-            assert label == LINK or LABEL_VALUES[label]
+            assert label in (LINK, UPSTREAM) or LABEL_VALUES[label]
 
 
 def test_no_metric_can_pass_its_bound_with_closed_labels() -> None:
     for metric in CATALOGUE:
         combinations = 1
         for label in metric.labels:
-            combinations *= (64 if label == LINK else len(LABEL_VALUES[label])) + 1
+            combinations *= (64 if label in (LINK, UPSTREAM) else len(LABEL_VALUES[label])) + 1
         assert combinations <= catalogue.SERIES_MAX
 
 
@@ -107,14 +118,15 @@ def test_budgets_are_edges() -> None:
 
 
 def test_a_link_is_in_one_state(metrics: Metrics) -> None:
-    for state in ("up", "signed_on"):
+    for state in ("signing_on", "up"):
         metrics.link_state("retail-1", state)
     states = {
         dict(labels)["state"]: value
         for (name, labels), value in samples(metrics).items()
         if name == "citycard_link_state" and dict(labels)["link"] == "retail-1"
     }
-    assert states == {"down": 0, "up": 0, "signed_on": 1, "signed_off": 0}
+    others = {"down": 0, "signed_off": 0, "signing_on": 0, "draining": 0}
+    assert states == {"up": 1, **others}
 
 
 def test_gauges_follow(metrics: Metrics) -> None:
