@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from cyclopts import App, Parameter
 
 from switch import logs
-from switch.commands import card, checks, days, messages, start
+from switch.commands import card, card_pin, checks, days, keys, messages, standin, start
 from switch.commands.exits import Exit, explained
 from switch.commands.output import STDIN, complain
 
@@ -49,11 +49,14 @@ app.command(start.serve)
 app.command(start.demo)
 app.command(checks.audit)
 app.command(card.app)
+card.app.command(card_pin.pin)
+app.command(keys.app)
 app.command(checks.rules)
 app.command(messages.decode_message, name="decode")
 app.command(messages.encode_message, name="encode")
 app.command(checks.config)
 app.command(days.app)
+app.command(standin.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -50,16 +50,18 @@ def _write_durably(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def read_key(path: Path) -> bytes:
-    """The key (32 bytes). Raises KeyFileError when it is missing, open to others or no key."""
+def read_key(path: Path, name: str = "card number key") -> bytes:
+    """The key (32 bytes). Raises KeyFileError when it is missing, open to others or no key.
+
+    `name` is what the sentences call it.
+    """
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read(_FILE_BYTES_MAX)
     except FileNotFoundError:
         raise KeyFileError(
-            f"there is no card number key at {path}; run `citycard init`, "
-            "or put back the key of this ledger"
+            f"there is no {name} at {path}; run `citycard init`, or put back the key of this ledger"
         ) from None
     except OSError as error:
         raise KeyFileError(f"{path} cannot be read ({error.strerror}); mend that") from None

@@ -23,7 +23,8 @@ from switch.clock import SystemClock
 from switch.commands.exits import CommandFailed, Exit
 from switch.commands.ledger import HERE, Ledger, Where, card_number_key, with_ledger
 from switch.commands.output import Json, given_or_stdin, write, write_json, write_table
-from switch.config import Config, PurseCode, TierCode
+from switch.config import Config
+from switch.config_types import PurseCode, TierCode
 from switch.ledger import cards
 from switch.ledger.cards import CardReference, CardStatus, CardView, IssuedCard, NewCard
 from switch.ledger.counter import LoadOrder, load_purses
@@ -199,7 +200,7 @@ def show(
     last: Annotated[int, Parameter(help="How many authorizations to show.")] = 20,
     json: Json = False,
 ) -> int:
-    """Show a card: status, purses, and why its latest authorizations were decided so."""
+    """Show a card: status, purses, open holds, and why its latest messages were decided so."""
     if not 0 <= last <= 1_000:
         raise CommandFailed("--last is out of range; give 0 to 1000")
 
@@ -303,6 +304,22 @@ def _write_card(view: CardView, calendar: BusinessCalendar) -> None:
             for purse in view.purses
         ),
     )
+    if view.holds:
+        write_table(
+            "Open holds",
+            ["expires", "for", "purse", "merchant", "acquirer", "amount>"],
+            (
+                (
+                    f"{calendar.local(epoch_us(each.expires_at)):%m-%d %H:%M:%S}",
+                    each.purpose,
+                    PURSE_NAMES.get(each.purse, str(each.purse)),
+                    each.merchant,
+                    each.acquirer,
+                    display_minor(each.amount_minor),
+                )
+                for each in view.holds
+            ),
+        )
     write_table(
         "Latest authorizations",
         ["decided", "kind", "merchant", "terminal", "amount>", "decision"],

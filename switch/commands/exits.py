@@ -12,6 +12,7 @@ from protocols.errors import ProtocolError
 from risk.findings import RulesetError
 from switch.config import ConfigError
 from switch.keys import KeyFileError
+from switch.keystore.seam import KeyStoreError
 from switch.ledger import bridge
 from switch.ledger.cards import CardNotFound, CardStaysClosed
 from switch.ledger.embedded_places import EmbeddedServerError
@@ -65,7 +66,7 @@ def explained(error: Exception) -> tuple[list[str], Exit]:
             return ["there is no such command; citycard --help lists them"], Exit.USAGE
         case CycloptsError():
             return [_one_sentence(str(error)) + "; see --help"], Exit.USAGE
-        case RulesetError() | LedgerUnfit() | KeyFileError():
+        case RulesetError() | LedgerUnfit() | KeyFileError() | KeyStoreError():
             return [_one_sentence(str(error))], Exit.USAGE
         case CardNotFound() | CardStaysClosed() | ProtocolError() | DayInUse() | PartitionsBusy():
             return [_one_sentence(str(error))], Exit.FINDINGS

@@ -122,7 +122,11 @@ def serve(
     log_format: Annotated[logs.Format, Parameter(help="How log lines look.")] = "auto",
     log_level: Annotated[logs.Level, Parameter(help="The least level that is logged.")] = "info",
 ) -> int:
-    """Answer the links until SIGTERM or SIGINT, then finish what is in flight."""
+    """Answer the links until SIGTERM or SIGINT, then finish what is in flight.
+
+    SIGHUP restarts the workers one at a time: the next one answers before the one of before is
+    drained, and peers that signed on are told to connect again, so no message is refused.
+    """
     from switch import app
 
     config = where.load()
