@@ -49,6 +49,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     warm_up_seconds: float = 0.0
     echo_seconds: float = 10.0
     resends: int = 0
+    sign_on: bool = True
     journal: Path | None = None
 
 
@@ -90,6 +91,7 @@ def _links(plan: Plan, begun_ns: int, tally: Tally, journal: Journal) -> list[Ac
         timeout_ns=timeout_ns,
         echo_ns=int(plan.echo_seconds * 1e9),
         resends=plan.resends,
+        sign_on=plan.sign_on,
         drain_ns=timeout_ns * (1 + plan.resends) + 500_000_000,
     )
     wire = Wire(dialect=plan.dialect, acquirer=plan.acquirer, time_zone=plan.time_zone)
@@ -155,6 +157,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--warm-up-seconds", type=float, default=0.0, help="first seconds left out of latency")
     add("--echo-seconds", type=float, default=10.0, help="idle time before an echo test")
     add("--resend", type=int, default=0, metavar="N", help="send unanswered bytes again, N times")
+    add("--no-sign-on", dest="sign_on", action="store_false", help="where the link takes none")
     add("--journal", type=Path, metavar="FILE", help="append a JSON line for each answer")
     add("--json", type=Path, metavar="FILE", help="write the summary there as well")
     add("--progress", action="store_true", help="print a JSON line each second")
@@ -185,6 +188,7 @@ def plan_of(given: argparse.Namespace) -> Plan:
         warm_up_seconds=given.warm_up_seconds,
         echo_seconds=given.echo_seconds,
         resends=given.resend,
+        sign_on=given.sign_on,
         journal=given.journal,
     )
 

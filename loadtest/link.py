@@ -4,6 +4,9 @@ Two tasks a connection and none a message: the sender writes all that is due in 
 the reader takes a chunk and matches every answer in it. Nothing waits for an answer before
 sending the next message. A dropped link reconnects with back-off; what was unanswered is
 then unknown, and is sent again only when asked for, under the same key, as a terminal does.
+
+A connection signs on before it sells. When the switch signs off, it sends nothing more there,
+waits for what it has under way, connects again and signs on: so a restart costs no answer.
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ from anyio.abc import ByteStream
 from loadtest.crowd import Attempt, Behaviour, Crowd
 from loadtest.journal import Entry, Journal
 from loadtest.tally import INDEFINITE_CODES, Tally
-from loadtest.wire import Answer, Key, Wire
+from loadtest.wire import Answer, Asked, Key, Wire
 from protocols.errors import FramingError
+from protocols.iso8583.dialect import NetworkFunction
 
 CHUNK_BYTES = 65_536
 RECENT_MAX = 512
@@ -31,7 +35,7 @@ WAKE_SECONDS = 0.004
 SWEEP_SECONDS = 0.1
 BACK_OFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 SALE_CLASS = "02"
-ECHO_CLASS = "08"
+MANAGEMENT_CLASS = "08"
 
 
 class LinkPlan(msgspec.Struct, frozen=True):
@@ -44,6 +48,7 @@ class LinkPlan(msgspec.Struct, frozen=True):
     echo_ns: int
     resends: int
     drain_ns: int
+    sign_on: bool = True
 
 
 class Exchange:
@@ -101,7 +106,11 @@ class AcquirerLink:
         self._given_up: OrderedDict[Key, Exchange] = OrderedDict()
         self._recent: deque[Exchange] = deque(maxlen=RECENT_MAX)
         self._resend: deque[tuple[Exchange, Sent]] = deque()
-        self._echo_stan = number * 1000
+        self._management_stan = number * 1000
+        self._sign_on_stan = ""
+        self._signed_on = False
+        self._told_to_go = False
+        self._to_answer: list[bytes] = []
         self._last_sent_ns = 0
         self._ends: anyio.CancelScope | None = None
 
@@ -127,14 +136,22 @@ class AcquirerLink:
                 failures += 1
                 await anyio.sleep(pause * (0.5 + self._dice.random()))
                 continue
-            failures = 0
             self._tally.connects += 1
             await self._converse(stream)
             self._lose_waiting(time.monotonic_ns())
+            if self._signed_on:
+                failures = 0
+                continue
+            # Whoever answered takes no sign-on just now, such as a worker that is ending.
+            await anyio.sleep(BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)])
+            failures += 1
         self._skip_overdue(time.monotonic_ns() + self._plan.timeout_ns)
 
     async def _converse(self, stream: ByteStream) -> None:
         self._last_sent_ns = time.monotonic_ns()
+        self._signed_on = not self._plan.sign_on
+        self._told_to_go = False
+        self._to_answer.clear()
         async with stream, anyio.create_task_group() as tasks:
             self._ends = tasks.cancel_scope
             tasks.start_soon(self._read, stream)
@@ -161,11 +178,31 @@ class AcquirerLink:
     # --- sending
 
     async def _send(self, stream: ByteStream) -> None:
+        if self._plan.sign_on:
+            await stream.send(self._sign_on())
         while not self._finished(now_ns := time.monotonic_ns()):
-            pieces = self._take_due(now_ns)
+            pieces, self._to_answer = self._to_answer, []
+            if self._told_to_go and not self._exchanges:
+                await stream.send(b"".join(pieces))
+                return
+            if self._signed_on and not self._told_to_go:
+                pieces += self._take_due(now_ns)
+            elif not self._signed_on and now_ns - self._last_sent_ns > self._plan.timeout_ns:
+                self._drop()
+                return
             if pieces:
                 await stream.send(b"".join(pieces))
             await anyio.sleep(self._pause_seconds(time.monotonic_ns()))
+
+    def _sign_on(self) -> bytes:
+        stan = self._next_management_stan()
+        self._sign_on_stan = f"{stan:06}"
+        at_seconds = time.time_ns() // 1_000_000_000
+        return self._wire.management(NetworkFunction.SIGN_ON, stan, at_seconds)
+
+    def _next_management_stan(self) -> int:
+        self._management_stan = (self._management_stan + 1) % 1_000_000
+        return self._management_stan
 
     def _take_due(self, now_ns: int) -> list[bytes]:
         """The frames of everything that is due by now, oldest first, and an echo when idle."""
@@ -182,9 +219,8 @@ class AcquirerLink:
                 continue
             pieces.append(self._new_or_repeat(due_ns, now_ns, at_seconds))
         if not pieces and now_ns - self._last_sent_ns >= self._plan.echo_ns:
-            self._echo_stan = (self._echo_stan + 1) % 1_000_000
             self._tally.echoes_sent += 1
-            pieces.append(self._wire.echo(self._echo_stan, at_seconds))
+            pieces.append(self._wire.echo(self._next_management_stan(), at_seconds))
         if pieces:
             self._last_sent_ns = now_ns
         return pieces
@@ -213,6 +249,8 @@ class AcquirerLink:
         self._in_order.append(sent)
 
     def _pause_seconds(self, now_ns: int) -> float:
+        if not self._signed_on or self._told_to_go:
+            return WAKE_SECONDS
         if now_ns >= self._plan.end_ns:
             return WAKE_SECONDS * 10
         until_echo = self._last_sent_ns + self._plan.echo_ns
@@ -237,10 +275,25 @@ class AcquirerLink:
                 answered = self._wire.read(received)
                 if answered is None:
                     self._tally.undecodable += 1
-                elif answered[0].message_class == ECHO_CLASS:
-                    self._tally.echoes_answered += 1
+                elif isinstance(answered, Asked):
+                    self._told_to_go |= answered.function is NetworkFunction.SIGN_OFF
+                    self._to_answer.append(answered.answer)
+                elif answered[0].message_class == MANAGEMENT_CLASS:
+                    if not self._take_management(*answered):
+                        return
                 else:
                     self._take_answer(*answered, now_ns)
+
+    def _take_management(self, key: Key, answer: Answer) -> bool:
+        """The answer to an echo or to our sign-on; False where that was refused."""
+        if key.stan != self._sign_on_stan:
+            self._tally.echoes_answered += 1
+            return True
+        self._sign_on_stan = ""
+        self._signed_on = answer.code == "00"
+        if not self._signed_on and self._ends:
+            self._ends.cancel()
+        return self._signed_on
 
     def _take_answer(self, key: Key, answer: Answer, now_ns: int) -> None:
         exchange = self._exchanges.get(key)

@@ -2,7 +2,8 @@
 
 It is told what to do in one JSON line on standard input, says in one JSON line on standard
 output that it is ready, and stops in order when signalled or when standard input closes,
-which is how it notices that its supervisor is gone.
+which is how it notices that its supervisor is gone. In a rolling restart it takes the slot
+of another worker, which drains while this one answers already.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import anyio
 import msgspec
-from anyio.abc import Listener, SocketStream, TaskGroup
+from anyio.abc import TaskGroup
 
 from switch import logs
 from switch.calendar import BusinessCalendar
@@ -27,26 +28,34 @@ from switch.config import Config, link_terms
 from switch.deadline import DeadlineHeap
 from switch.decide import Terms
 from switch.keys import read_key
-from switch.ledger import bridge, partitions
-from switch.ledger.audit import audit
+from switch.keystore.seam import KeyStore
+from switch.keystore.software import open_store
+from switch.ledger import bridge
 from switch.ledger.cards import medium_of
 from switch.ledger.directory import Directory
-from switch.ledger.failures import LedgerLost, LedgerRefused, guarded
+from switch.ledger.expiry import HoldExpiry
+from switch.ledger.housekeeping import Housekeeping
 from switch.ledger.lanes import Lane
+from switch.ledger.link_totals import LinkTotals, open_for_totals
 from switch.ledger.migrate import settlement_accounts
 from switch.ledger.store import MediumStore, Store
-from switch.metrics import Metrics
-from switch.net.iso import Connection, Link, LinkLimits, sweep
+from switch.metrics import Metrics, MetricsServer
+from switch.net.connection import Connection
+from switch.net.doorway import Doorway
+from switch.net.draining import take_leave
+from switch.net.guard import guards_for
+from switch.net.iso import Link
+from switch.net.limits import Conduct, LinkLimits
+from switch.net.sweep import sweep
+from switch.net.tls import server_context
+from switch.net.upstream.assembly import upstreams_of
 from switch.pipeline import Pipeline
+from switch.standin import Desk, Drain, desk_of
 from switch.terms import load_terms
 
 READY_SECONDS_MAX = 60
-HOUSEKEEPING_FIRST_SECONDS = 60
-HOUSEKEEPING_SECONDS = 600
-AUDITED_DAYS = 1
-AUDIT_SECONDS_MAX = 300
 FLUSH_SECONDS = 1.0
-ACCEPT_AGAIN_SECONDS = 0.1
+METRICS_PORT_AGAIN_SECONDS = 0.1
 OPEN_FILES_KEPT = 128
 """File descriptors that connections leave to the ledger, the metrics and the loop itself."""
 
@@ -54,7 +63,11 @@ _log = logs.get("worker")
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """What a supervisor gives a worker. `ports` are by link name; `slot` is the worker's number."""
+    """What a supervisor gives a worker. `ports` are by link name; `slot` is the worker's number.
+
+    `generation` counts the rolling restarts of a slot: above 0 the worker of before may still
+    be draining, and has the metrics port until it ends.
+    """
 
     slot: int
     config: Config
@@ -63,6 +76,7 @@ class Assignment(msgspec.Struct, frozen=True):
     card_key_file: str
     ports: dict[str, int]
     metrics_port: int
+    generation: int = 0
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -84,9 +98,13 @@ class Worker:
         self.assignment = assignment
         self.clock = clock
         self.calendar = BusinessCalendar(config.ledger.time_zone, config.ledger.cut_off)
-        self.metrics = Metrics(link.name for link in config.links)
+        self.metrics = Metrics(
+            (link.name for link in config.links), (host.name for host in config.upstreams)
+        )
         self.metrics.ruleset(terms.rules.hash)
         self.connections: set[Connection] = set()
+        self._server = config.server
+        self._metrics_server: MetricsServer | None = None
         key = read_key(Path(assignment.card_key_file))
         seconds = float(config.ledger.connect_timeout_seconds)
         turns = anyio.Semaphore(config.limits.batches_at_once)
@@ -95,7 +113,12 @@ class Worker:
                 shard,
                 slot=assignment.slot,
                 batch_max=config.limits.batch_max,
-                open_ledger=functools.partial(Store.open, assignment.database, seconds),
+                open_ledger=functools.partial(
+                    Store.open,
+                    assignment.database,
+                    seconds,
+                    refund_days_max=config.refunds.days_max,
+                ),
                 turns=turns,
                 terms=terms,
                 calendar=self.calendar,
@@ -119,6 +142,7 @@ class Worker:
             clock=clock,
             metrics=self.metrics,
         )
+        self.standin = self._standin(terms, key) if config.standin.spool_file else None
         self.limits = LinkLimits(
             # One descriptor more than there may be would fail every accept of the process.
             connections_max=min(
@@ -128,6 +152,43 @@ class Worker:
             first_frame_seconds=config.limits.first_frame_seconds,
             unanswered_bytes_max=config.limits.unanswered_bytes_max,
         )
+        self.totals = LinkTotals(
+            functools.partial(open_for_totals, assignment.database, seconds), clock
+        )
+        self.housekeeping = Housekeeping(
+            config,
+            assignment.database,
+            audits=assignment.slot == 0,
+            calendar=self.calendar,
+            clock=clock,
+            metrics=self.metrics,
+        )
+        for lane in self.lanes:
+            lane.on_day_missing = self.housekeeping.day_missing
+        self.expiry = HoldExpiry(
+            self._connect,
+            self.pipeline.post_own,
+            calendar=self.calendar,
+            clock=clock,
+            metrics=self.metrics,
+        )
+        self.guards = guards_for(config, self._key_store(), self._connect, clock)
+        self.upstreams = upstreams_of(
+            config,
+            database=assignment.database,
+            key=key,
+            pipeline=self.pipeline,
+            calendar=self.calendar,
+            clock=clock,
+            metrics=self.metrics,
+            entropy=os.urandom,
+            guards={
+                host.name: guard
+                for host in config.upstreams
+                if (guard := self.guards.of(host.name)) is not None
+            },
+        )
+        self.pipeline.routes = self.upstreams
         self.links = [
             Link(
                 link_terms(link, config),
@@ -138,33 +199,101 @@ class Worker:
                 self.metrics,
                 self.connections,
                 key,
+                conduct=Conduct(link.sign_on == "required", link.echo_idle_seconds),
+                guard=self.guards.of(link.name),
+                ask_totals=self.totals.ask,
+                tls=server_context(link.tls, f"links[{number}].tls"),
             )
-            for link in config.links
+            for number, link in enumerate(config.links)
         ]
+
+    def _key_store(self) -> KeyStore | None:
+        """The store of zone and PIN keys; none where the supervisor named none."""
+        store_file = self.assignment.config.keys.store_file
+        return open_store(Path(store_file), self.clock) if store_file else None
+
+    async def _connect(self) -> bridge.Connection:
+        """A connection of its own for one of the parts beside the lanes."""
+        seconds = float(self.assignment.config.ledger.connect_timeout_seconds)
+        return await bridge.connect(self.assignment.database, timeout_seconds=seconds)
+
+    def _standin(self, terms: Terms, key: bytes) -> Desk:
+        desk = desk_of(
+            self.assignment.config,
+            key=key,
+            slot=self.assignment.slot,
+            terms=terms,
+            calendar=self.calendar,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+        self.pipeline.standin = desk
+        desk.ledger_is_up = lambda: self.pipeline.ledger_is_up
+        return desk
+
+    def _start_standin(self, tasks: TaskGroup) -> None:
+        """Answer while the ledger is away; one worker posts afterwards what all of them took."""
+        if self.standin is None:
+            return
+        tasks.start_soon(self.standin.run)
+        if self.assignment.slot == 0:
+            drain = Drain(self.standin, self.pipeline, self.clock, self.metrics)
+            tasks.start_soon(drain.run)
 
     async def run(self, stopped: Callable[[], Awaitable[None]]) -> None:
         """Listen, serve until `stopped` returns, then drain."""
         host = self.assignment.config.server.host
-        metrics_server = self.metrics.serve(host, self.assignment.metrics_port)
-        try:
-            async with anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as tasks:
+            metrics_port = self._serve_metrics(host, tasks)
+            try:
                 tasks.start_soon(self._run_pipeline)
+                tasks.start_soon(self.totals.run)
+                await self.guards.load()
+                tasks.start_soon(self.guards.run)
+                if self.upstreams is not None:
+                    tasks.start_soon(self.upstreams.run)
+                self._start_standin(tasks)
                 await self._until_lanes_are_up()
-                listeners = await self._listen(host)
+                doorways = await self._open_doorways(host, tasks)
+                tasks.start_soon(sweep, self.connections, self.limits, self.clock)
+                tasks.start_soon(self.housekeeping.run)
+                if self.assignment.slot == 0:
+                    tasks.start_soon(self.expiry.run)
+                self.metrics.ready(True)
                 async with anyio.create_task_group() as accepting:
-                    for link, listener in zip(self.links, listeners, strict=True):
-                        accepting.start_soon(_accept, listener, link, tasks)
-                    tasks.start_soon(sweep, self.connections, self.limits, self.clock)
-                    tasks.start_soon(self._keep_house)
-                    _say_ready(self, metrics_server.port)
+                    for doorway in doorways:
+                        accepting.start_soon(doorway.run)
+                    _say_ready(self, metrics_port)
                     await stopped()
+                    self.metrics.ready(False)
                     accepting.cancel_scope.cancel()
-                for listener in listeners:
-                    await listener.aclose()
+                for doorway in doorways:
+                    await doorway.close()
                 await self._drain()
                 tasks.cancel_scope.cancel()
-        finally:
-            metrics_server.close()
+            finally:
+                if self._metrics_server is not None:
+                    self._metrics_server.close()
+
+    def _serve_metrics(self, host: str, tasks: TaskGroup) -> int:
+        """Answer scrapes; a successor takes the port over when the worker before it has ended."""
+        port = self.assignment.metrics_port
+        try:
+            self._metrics_server = self.metrics.serve(host, port, self._server.metrics_tls)
+        except OSError:
+            if not self.assignment.generation:
+                raise
+            tasks.start_soon(self._serve_metrics_later, host, port)
+            return port
+        return self._metrics_server.port
+
+    async def _serve_metrics_later(self, host: str, port: int) -> None:
+        while self._metrics_server is None:
+            await anyio.sleep(METRICS_PORT_AGAIN_SECONDS)
+            try:
+                self._metrics_server = self.metrics.serve(host, port, self._server.metrics_tls)
+            except OSError:
+                pass  # the worker before this one still drains
 
     async def _run_pipeline(self) -> None:
         await self.pipeline.run(started=lambda: None)
@@ -174,80 +303,33 @@ class Worker:
             while any(lane.down for lane in self.lanes):  # noqa: ASYNC110 - once per process
                 await anyio.sleep(0.01)
 
-    async def _listen(self, host: str) -> list[Listener[SocketStream]]:
+    async def _open_doorways(self, host: str, tasks: TaskGroup) -> list[Doorway]:
+        ports = self.assignment.ports
         return [
-            await anyio.create_tcp_listener(
-                local_host=host,
-                local_port=self.assignment.ports[link.terms.name],
-                backlog=4_096,
-                reuse_port=True,
-            )
-            for link in self.links
+            await Doorway.open(link, host, ports[link.terms.name], tasks) for link in self.links
         ]
 
+    @property
+    def _unwritten(self) -> int:
+        """What the book about other issuers' hosts does not hold yet."""
+        return 0 if self.upstreams is None else self.upstreams.unwritten
+
     async def _drain(self) -> None:
-        for connection in list(self.connections):
-            connection.drain()
+        """Hear the peers out for half of the time at most; the rest is for what is in flight."""
         seconds = self.assignment.config.server.drain_seconds
-        left = await self.pipeline.finish(seconds)
+        talking = await take_leave(self.links, self.connections, self.clock, seconds / 2)
+        if talking:
+            _log.warning("peers went on sending after sign-off", connections=talking)
+        left = await self.pipeline.finish(seconds / 2)
         if left:
             _log.error("drain gave up with requests unfinished", unfinished=left, seconds=seconds)
+        if self.upstreams is not None:
+            self.upstreams.sign_off()
         with anyio.move_on_after(FLUSH_SECONDS):
-            while self.connections:  # noqa: ASYNC110 - once per process
+            while self.connections or self._unwritten:  # noqa: ASYNC110 - once per process
                 await anyio.sleep(0.01)
         for connection in list(self.connections):
             connection.cut("drain")
-
-    async def _keep_house(self) -> None:
-        """Keep the days ahead in place and the audit's gauge true, for as long as it runs."""
-        await anyio.sleep(HOUSEKEEPING_FIRST_SECONDS)
-        while True:
-            try:
-                connection = await bridge.connect(self.assignment.database)
-                try:
-                    await self._make_partitions(connection)
-                    if self.assignment.slot == 0:
-                        await self._audit(connection)
-                finally:
-                    connection.terminate()
-            except (LedgerLost, LedgerRefused, *bridge.CONNECTION_LOST, TimeoutError) as error:
-                _log.warning("housekeeping was put off", reason=type(error).__name__)
-            await anyio.sleep(HOUSEKEEPING_SECONDS)
-
-    async def _make_partitions(self, connection: bridge.Connection) -> None:
-        config = self.assignment.config.ledger
-        made = await guarded(
-            partitions.make_ahead,
-            connection,
-            self.calendar.business_date(self.clock.now_us()),
-            config.partitions_ahead_days,
-            seconds=config.connect_timeout_seconds,
-        )
-        if made:
-            _log.info("partitions made", days=[day.isoformat() for day in made])
-
-    async def _audit(self, connection: bridge.Connection) -> None:
-        """Balances over all that is stored, single rows of the newest day; one worker does it."""
-        caps = self.assignment.config.tiers.balance_caps_minor()
-        report = await guarded(
-            functools.partial(audit, days=AUDITED_DAYS, balance_caps_minor=caps),
-            connection,
-            seconds=AUDIT_SECONDS_MAX,
-        )
-        self.metrics.ledger_findings(sum(check.findings for check in report.checks))
-        for check in report.checks:
-            if check.findings:
-                _log.critical("the audit found", check=check.name, first=check.first)
-
-
-async def _accept(listener: Listener[SocketStream], link: Link, tasks: TaskGroup) -> None:
-    """Accept until cancelled: what one accept fails of must not end the process."""
-    while True:
-        try:
-            await listener.serve(link.handle, tasks)
-        except* OSError as errors:
-            _log.error("a connection was not accepted", link=link.terms.name, reason=str(errors))
-        await anyio.sleep(ACCEPT_AGAIN_SECONDS)
 
 
 def spare_the_collector() -> None:

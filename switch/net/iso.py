@@ -1,61 +1,54 @@
-"""Acquirers' links over TCP: bytes in, requests to the pipeline, joined answers out.
+"""Acquirers' links over ISO 8583: all connections of one configured link in this process.
 
-One task reads a connection and cuts its chunks into frames; a second one, begun with the
-first answer, writes whatever answers have gathered. Nothing here is per message but plain
-function calls. Every way in which a peer can misbehave ends in an answer or in a closed
-link with a logged reason, and is felt by that link alone.
+The parts are elsewhere: one connection in `connection.py`, its network management in
+`management.py` over the table of `link_state.py`, accepting in `doorway.py`, what happens
+once a second in `sweep.py` and the end in `draining.py`.
 """
 
 from __future__ import annotations
 
+import ssl
+from collections import Counter
 from collections.abc import Callable
-from typing import assert_never
+from datetime import date
 
 import anyio
-import msgspec
-from anyio.abc import SocketStream, TaskGroup
+from anyio.abc import ByteStream
 
-from protocols.errors import DecodeError, EncodeError, FramingError
-from protocols.framing import Frame, Framer, answer_tpdu, frame
-from protocols.iso8583 import Message, decode, encode, spec_named
-from protocols.iso8583.dialect import (
-    NetworkRequest,
-    network_reply,
-    read,
-    write,
-    write_malformed,
-)
+from protocols.errors import DecodeError, EncodeError
+from protocols.iso8583 import Message, spec_named
+from protocols.iso8583.dialect import ReconciliationRequest, Totals
 from protocols.iso8583.link import LinkTerms
-from protocols.message import Kind, Outcome, Refusal, Reply, Request
+from protocols.message import Refusal, Reply, Request
 from switch.calendar import BusinessCalendar
 from switch.clock import Clock
 from switch.logs import Throttle
 from switch.logs import get as get_log
 from switch.metrics import Metrics
+from switch.net.connection import Connection
+from switch.net.encrypted import encrypted
+from switch.net.guard import LinkGuard
+from switch.net.limits import WHY_CLOSED, Conduct, LinkLimits
+from switch.net.link_state import State, best
+from switch.net.reconciliation import day_meant
+from switch.net.sweep import sweep
 
-NANOSECONDS = 1_000_000_000
-RECEIVE_BYTES = 16_384
-"""The largest chunk taken at once: some 80 messages, so that no link holds the process long."""
-SWEEP_SECONDS = 1.0
-LINGER_SECONDS = 0.5
-"""How long a closing link waits for the peer to close too, so that it reads its last answers."""
+__all__ = ["Conduct", "Connection", "Link", "LinkLimits", "Submit", "sweep"]
 
 Submit = Callable[[Request, Callable[[Reply], None]], None]
+AskTotals = Callable[[str, str, date, Callable[[Totals | None], None]], None]
+"""A link, a terminal of it (empty: all) and a business day; what was posted, or None where
+nobody can tell now."""
 
 _log = get_log("links")
 
 
-class LinkLimits(msgspec.Struct, frozen=True):
-    """What one connection may take; see the configuration's [limits]."""
-
-    connections_max: int
-    idle_seconds: int
-    first_frame_seconds: int
-    unanswered_bytes_max: int
-
-
 class Link:
-    """All connections of one configured link in this process."""
+    """All connections of one configured link in this process.
+
+    `guard` is there where the link has a MAC, `ask_totals` where reconciliations are answered,
+    `tls` where connections are encrypted.
+    """
 
     def __init__(
         self,
@@ -67,9 +60,15 @@ class Link:
         metrics: Metrics,
         open_connections: set[Connection],
         hash_key: bytes,
+        *,
+        conduct: Conduct = Conduct(),  # noqa: B008 - frozen
+        guard: LinkGuard | None = None,
+        ask_totals: AskTotals | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.terms = terms
         self.limits = limits
+        self.conduct = conduct
         self.spec = spec_named(terms.dialect)
         self.submit = submit
         self.calendar = calendar
@@ -77,45 +76,93 @@ class Link:
         self.clock = clock
         self.metrics = metrics
         self.open_connections = open_connections
+        self.guard = guard
+        self.leaving = False
+        """The process takes its leave: nobody signs on any more."""
+        self._ask_totals = ask_totals
+        self._tls = tls
         self._throttle = Throttle()
         self._numbered = 0
-        self._open = 0
+        self._states: Counter[State] = Counter()
+        self._shown = State.DOWN
 
-    async def handle(self, stream: SocketStream) -> None:
+    async def handle(self, stream: ByteStream) -> None:
         """Serve one accepted connection to its end; never raises for what a peer does."""
         self._numbered += 1
-        connection = Connection(self, stream, self._numbered)
         if len(self.open_connections) >= self.limits.connections_max:
-            connection.reason = "connections_max"
             await anyio.aclose_forcefully(stream)
-            self.closed(connection, "the process has as many connections as it may")
+            self._log_closed(self._numbered, "connections_max", WHY_CLOSED["connections_max"])
             return
+        connection = Connection(self, stream, self._numbered)
         self.open_connections.add(connection)
-        self._open += 1
         self.metrics.link_connections(self.terms.name, 1)
-        self.metrics.link_state(self.terms.name, "up")
         try:
-            await connection.serve()
+            if self._tls is None or await self._shake_hands(connection, self._tls):
+                await connection.serve()
+            else:
+                connection.management.end()
         finally:
             self.open_connections.discard(connection)
             self.metrics.link_connections(self.terms.name, -1)
-            self._open -= 1
-            if not self._open:
-                self.metrics.link_state(self.terms.name, "down")
+
+    async def _shake_hands(self, connection: Connection, tls: ssl.SSLContext) -> bool:
+        """Begin TLS; False for a peer that cannot, or does not in the time of a frame."""
+        with anyio.move_on_after(self.limits.first_frame_seconds) as connection.scope:
+            try:
+                connection.stream = await encrypted(connection.stream, tls, server_side=True)
+                connection.scope = anyio.CancelScope()
+                return True
+            except (OSError, anyio.EndOfStream, anyio.BrokenResourceError):
+                pass  # ssl's errors are OSErrors; their texts quote certificates
+        connection.reason = "tls"
+        await anyio.aclose_forcefully(connection.stream)
+        self.closed(connection, WHY_CLOSED["tls"])
+        return False
+
+    def reconcile(
+        self,
+        request: ReconciliationRequest,
+        message: Message,
+        told: Callable[[Totals | None], None],
+    ) -> None:
+        """Tell what was posted on the day that a reconciliation names; None: nobody can.
+
+        A POS terminal settles its own batch, a host everything of its link.
+        """
+        today = self.calendar.business_date(self.clock.now_us())
+        if self._ask_totals is None:
+            told(None)
+            return
+        terminal = message.text(41).rstrip() if self.terms.dialect == "unionpay_pos" else ""
+        self._ask_totals(self.terms.name, terminal, day_meant(request.mmdd, today), told)
+
+    def moved(self, before: State | None, after: State | None) -> None:
+        """Keep the link's gauge at the best state of its connections."""
+        if before is not None:
+            self._states[before] -= 1
+        if after is not None:
+            self._states[after] += 1
+        shown = best(state for state, count in self._states.items() if count > 0)
+        if shown is not self._shown:
+            self._shown = shown
+            self.metrics.link_state(self.terms.name, shown)
 
     def closed(self, connection: Connection, why: str, **where: object) -> None:
         """Log and count the end of a connection."""
+        self._log_closed(connection.number, connection.reason, why, **where)
+
+    def _log_closed(self, number: int, reason: str, why: str, **where: object) -> None:
         name = self.terms.name
-        self.metrics.link_closed(name, connection.reason)
-        if connection.reason == "peer":
+        self.metrics.link_closed(name, reason)
+        if reason == "peer":
             return
-        suppressed = self._throttle.admit(connection.reason, self.clock.monotonic_ns())
+        suppressed = self._throttle.admit(reason, self.clock.monotonic_ns())
         if suppressed is not None:
             _log.warning(
                 "link closed",
                 link=name,
-                connection=connection.number,
-                reason=connection.reason,
+                connection=number,
+                reason=reason,
                 why=why,
                 suppressed=suppressed,
                 **where,
@@ -138,249 +185,14 @@ class Link:
                 suppressed=suppressed,
             )
 
-
-class Connection:
-    """One TCP connection of a link."""
-
-    def __init__(self, link: Link, stream: SocketStream, number: int) -> None:
-        self.link = link
-        self.number = number
-        self.reason = "peer"
-        self.last_byte_ns = link.clock.monotonic_ns()
-        self.frame_begun_ns = 0
-        self.scope = anyio.CancelScope()
-        self.stream = stream
-        self._framer = Framer(link.terms.framing)
-        self._answers: list[bytes] = []
-        self._answer_bytes = 0
-        self._answered = anyio.Event()
-        self._writing = False
-        self._outstanding = 0
-        self._unanswerable: DecodeError | None = None
-        self._reading = anyio.CancelScope()
-        self._tasks: TaskGroup | None = None
-        """Only while it is served: an answer that comes later goes nowhere."""
-
-    async def serve(self) -> None:
-        """Read until the peer ends, the link is lost or it is cut; then finish what is owed."""
-        why: str = ""
-        where: dict[str, object] = {}
-        try:
-            with self.scope:
-                async with anyio.create_task_group() as tasks:
-                    self._tasks = tasks
-                    try:
-                        with self._reading:
-                            await self._read()
-                    except FramingError as error:
-                        self.reason = "framing"
-                        why = error.reason
-                        where = {"field": error.field_path, "offset": error.offset}
-                        self._take(list(error.frames), self.last_byte_ns)
-                    await self._finish()
-                    if not self.owes:
-                        await self._part()
-                    tasks.cancel_scope.cancel()
-        except* (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-            pass  # the peer is gone: nobody is left to read what is still owed
-        except* Exception as faults:  # noqa: BLE001 - one link's fault must not end the others
-            self.reason = "fault"
-            where = {"exc_info": faults}
-        finally:
-            self._tasks = None
-            self._answers.clear()
-            await anyio.aclose_forcefully(self.stream)
-            self.link.closed(self, why or _WHY[self.reason], **where)
-
-    @property
-    def unwritten_bytes(self) -> int:
-        """Answers that the peer has not taken yet."""
-        return self._answer_bytes
-
-    @property
-    def owes(self) -> bool:
-        """Whether answers are still to be given or written."""
-        return bool(self._outstanding or self._answer_bytes)
-
-    def drain(self) -> None:
-        """Read no more; what was read is answered, then the connection closes."""
-        self.reason = "drain"
-        self._reading.cancel()
-
-    def cut(self, reason: str) -> None:
-        """Close the connection now, for a reason of the catalogue."""
-        self.reason = reason
-        self.scope.cancel()
-
-    async def _read(self) -> None:
-        clock, framer = self.link.clock, self._framer
-        while self._unanswerable is None:
-            try:
-                chunk = await self.stream.receive(RECEIVE_BYTES)
-            except anyio.EndOfStream:
-                return
-            now_ns = clock.monotonic_ns()
-            self.last_byte_ns = now_ns
-            # A frame's budget starts with its first byte, which may have come earlier.
-            begun_ns = self.frame_begun_ns or now_ns
-            frames = framer.feed(chunk)
-            if frames:
-                self._take(frames[:1], begun_ns)
-                self._take(frames[1:], now_ns)
-                self.link.metrics.stage("read", (clock.monotonic_ns() - now_ns) / NANOSECONDS)
-                self.frame_begun_ns = now_ns if framer.buffered_bytes else 0
-            else:
-                self.frame_begun_ns = begun_ns if framer.buffered_bytes else 0
-        # Its sender would wait for an answer that nobody can address: it hears at once.
-        fault = self._unanswerable
-        raise FramingError(
-            f"{fault.reason}; nothing names the terminal to answer",
-            field_path=fault.field_path,
-            offset=fault.offset,
-        )
-
-    def _take(self, frames: list[Frame], received_ns: int) -> None:
-        for one in frames:
-            try:
-                message = decode(self.link.spec, one.payload)
-            except DecodeError as error:
-                self._answer_malformed(one, error)
-                continue
-            self._dispatch(one, message, received_ns)
-
-    def _dispatch(self, one: Frame, message: Message, received_ns: int) -> None:
-        link = self.link
-        request = read(link.terms, message, received_ns, hash_key=link.hash_key)
-        match request:
-            case Request():
-                self._outstanding += 1
-                link.submit(request, self._responder(one, message, request))
-            case NetworkRequest():
-                now_local = link.calendar.local(link.clock.now_us())
-                self._send(one, network_reply(link.terms, message, now_local))
-            case Refusal():
-                link.faulty(self, request)
-                # A response of another host is at fault too, and never answered.
-                if self._reply(one, message, Reply(request.outcome)):
-                    self._count(Kind.PURCHASE, request.outcome, received_ns)
-            case _:
-                assert_never(request)
-
-    def _responder(self, one: Frame, message: Message, request: Request) -> Callable[[Reply], None]:
-        def respond(reply: Reply) -> None:
-            self._outstanding -= 1
-            self._reply(one, message, reply)
-            self._count(request.kind, reply.outcome, request.received_ns)
-
-        return respond
-
-    def _reply(self, one: Frame, message: Message, reply: Reply) -> bool:
-        """Write the answer; False where the message is one that must not be answered."""
-        link = self.link
-        now_us = link.clock.now_us()
-        business_date = link.calendar.business_date(now_us)
-        answer = write(
-            link.terms, message, reply, link.calendar.local(now_us), f"{business_date:%m%d}"
-        )
-        if answer is None:
-            return False
-        self._send(one, answer)
-        return True
-
-    def _answer_malformed(self, one: Frame, error: DecodeError) -> None:
-        self.link.faulty(self, error)
-        answer = write_malformed(self.link.terms, error.partial)
-        if answer is None:
-            self._unanswerable = error
-            return
-        self._count(Kind.PURCHASE, Outcome.MALFORMED, self.last_byte_ns)
-        self._send(one, answer)
-
-    def _count(self, kind: Kind, outcome: Outcome, received_ns: int) -> None:
-        link = self.link
-        seconds = (link.clock.monotonic_ns() - received_ns) / NANOSECONDS
-        link.metrics.answered(link.terms.segment, kind, outcome, seconds)
-        if outcome in _BUDGET_NOT_KEPT:
-            link.metrics.late(link.terms.segment)
-
-    def _send(self, one: Frame, answer: Message) -> None:
-        terms = self.link.terms
-        try:
-            payload = encode(self.link.spec, answer)
-            octets = frame(terms.framing, payload, answer_tpdu(one.tpdu), one.header)
-        except EncodeError as error:
-            # Ours to mend: no request that decoded may lead here.
-            self.link.faulty(self, error)
-            return
-        if self.scope.cancel_called or self._tasks is None:
-            return
-        self._answers.append(octets)
-        self._answer_bytes += len(octets)
-        if self._answer_bytes > self.link.limits.unanswered_bytes_max:
-            self.cut("unread_answers")
-            return
-        if not self._writing:
-            self._writing = True
-            self._tasks.start_soon(self._write)
-        self._answered.set()
-
-    async def _write(self) -> None:
-        clock = self.link.clock
-        while True:
-            if not self._answers:
-                self._answered = anyio.Event()
-                await self._answered.wait()
-            octets = b"".join(self._answers)
-            self._answers.clear()
-            started_ns = clock.monotonic_ns()
-            await self.stream.send(octets)
-            self._answer_bytes -= len(octets)
-            self.link.metrics.stage("write", (clock.monotonic_ns() - started_ns) / NANOSECONDS)
-
-    async def _finish(self) -> None:
-        """After the peer's last byte: every request it sent still gets its answer."""
-        patience_seconds = self.link.terms.budget_ms / 1000 + 1
-        with anyio.move_on_after(patience_seconds):
-            while self.owes:  # noqa: ASYNC110 - once per connection
-                await anyio.sleep(0.01)
-
-    async def _part(self) -> None:
-        """Close our side first: closing on unread bytes resets a link, and loses its answers."""
-        with anyio.move_on_after(LINGER_SECONDS):
-            try:
-                await self.stream.send_eof()
-                while True:
-                    await self.stream.receive(RECEIVE_BYTES)
-            except anyio.EndOfStream:
-                return
-
-
-_BUDGET_NOT_KEPT = (Outcome.NO_BUDGET, Outcome.OUTCOME_UNKNOWN, Outcome.ANSWERED_LATE)
-_WHY = {
-    "peer": "the peer closed it",
-    "framing": "frames cannot be told apart or read any more; check framing and dialect",
-    "idle": "nothing came for as long as a link may be idle; send echoes (0800)",
-    "slow_frame": "a frame was begun and not finished in time; send frames whole",
-    "unread_answers": "answers are not being read; read them or open more links",
-    "connections_max": "the process has as many connections as it may",
-    "drain": "the switch is stopping; connect again",
-    "fault": "the switch met a fault of its own on this link",
-}
-
-
-async def sweep(
-    open_connections: set[Connection],
-    limits: LinkLimits,
-    clock: Clock,
-    interval_seconds: float = SWEEP_SECONDS,
-) -> None:
-    """Cut idle and dawdling connections, until cancelled: one look a second for all of them."""
-    while True:
-        await anyio.sleep(interval_seconds)
-        now_ns = clock.monotonic_ns()
-        for connection in list(open_connections):
-            begun_ns = connection.frame_begun_ns
-            if begun_ns and now_ns - begun_ns > limits.first_frame_seconds * NANOSECONDS:
-                connection.cut("slow_frame")
-            elif now_ns - connection.last_byte_ns > limits.idle_seconds * NANOSECONDS:
-                connection.cut("idle")
+    def unanswered(self, connection: Connection, function: str) -> None:
+        """Log a network message of ours that the peer did not answer."""
+        suppressed = self._throttle.admit(f"unanswered {function}", self.clock.monotonic_ns())
+        if suppressed is not None:
+            _log.warning(
+                "network message not answered",
+                link=self.terms.name,
+                connection=connection.number,
+                function=function,
+                suppressed=suppressed,
+            )

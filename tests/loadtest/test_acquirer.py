@@ -76,7 +76,7 @@ async def test_silence_is_unanswered_and_measured(responder):
 
 async def test_silence_is_broken_by_sending_again(responder):
     async with responder(stall_at=lambda n: n % 10 == 0).listening() as peer:
-        chosen = plan(peer, timeout_seconds=0.2, resends=3, mix=Mix(repeat=0))
+        chosen = plan(peer, timeout_seconds=0.2, resends=6, mix=Mix(repeat=0))
         summary = await offer(chosen)
     assert summary.sound
     assert len(peer.messages) > summary.sent == summary.answered == len(peer.stored)
@@ -107,8 +107,45 @@ async def test_an_idle_link_sends_echoes(responder):
     async with responder().listening() as peer:
         summary = await offer(plan(peer, rate=0.0, links=2, echo_seconds=0.2))
     assert summary.echoes_sent >= 4
-    assert {message.mti for message in peer.messages} == {"0800"}
+    assert not peer.messages
+    # each link signs on, and then only asks whether anybody is there
+    assert len(peer.management) == summary.echoes_sent + 2
     assert summary.echoes_answered >= summary.echoes_sent - 2
+
+
+@pytest.mark.parametrize("dialect", ["unionpay_pos", "iso87_ascii"])
+async def test_what_the_switch_asks_is_answered(responder, dialect):
+    asking = {10: "301", 20: "201"}
+    async with responder(dialect=dialect, say_at=lambda n: asking.get(n, "")).listening() as peer:
+        summary = await offer(plan(peer, dialect=dialect, links=1))
+    assert summary.sound
+    assert summary.connects == 1
+    assert [(answer.text(11), answer.text(39)) for answer in peer.heard] == [("000077", "00")] * 2
+
+
+async def test_a_sign_off_is_followed_by_a_new_connection_and_loses_nothing(responder):
+    async with responder(say_at=lambda n: "002" if n in (30, 90) else "").listening() as peer:
+        summary = await offer(plan(peer, links=1))
+    assert summary.sound
+    assert (summary.connects, summary.drops, summary.unanswered) == (3, 0, 0)
+    assert len(peer.heard) == 2
+    assert len(peer.management) == 3, "each connection signed on"
+
+
+async def test_a_sign_on_that_is_refused_is_tried_again(responder):
+    peer = responder(management_codes=["91", "91"])
+    async with peer.listening():
+        summary = await offer(plan(peer, links=1, timeout_seconds=2.0))
+    assert summary.sound
+    assert summary.connects == 3
+    assert summary.sent == len(peer.messages) > 100
+
+
+async def test_a_link_without_sign_on_sells_at_once(responder):
+    async with responder().listening() as peer:
+        summary = await offer(plan(peer, sign_on=False))
+    assert summary.sound
+    assert not peer.management
 
 
 async def test_latency_counts_from_when_a_message_was_due(responder):

@@ -33,10 +33,15 @@ def peer(answers):
                 connection, _ = listener.accept()
                 with connection:
                     framer = Framer(wire.framing)
+                    sign_on = framer.feed(connection.recv(65_536))
+                    assert decode("unionpay_pos", sign_on[0].payload).mti == "0800"
+                    signed_on = encode("unionpay_pos", Message("0810", {11: "000001", 39: "00"}))
+                    connection.sendall(frame(wire.framing, signed_on, TPDU, HEADER))
                     frames = framer.feed(connection.recv(65_536))
                     for part in answers(decode("unionpay_pos", frames[0].payload)):
                         connection.sendall(part)
-                    connection.recv(1)
+                    while connection.recv(65_536):
+                        pass
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -110,3 +115,27 @@ def test_after_silence_the_next_message_has_a_new_connection(wire):
         with pytest.raises(NoAnswer):
             terminal.ask(sale, KEY)
         assert terminal.ask(sale, KEY).code == "00"
+
+
+def test_a_terminal_answers_echoes_and_leaves_a_connection_that_was_signed_off(wire):
+    asked = [
+        frame(wire.framing, encode("unionpay_pos", message), TPDU, HEADER)
+        for message in (
+            Message("0800", {11: "000001", 60: "00000001301"}),
+            Message("0800", {11: "000002", 60: "00000001002"}),
+        )
+    ]
+    connections = []
+
+    def answers(message):
+        connections.append(message)
+        return [*asked, answer(wire, message)]
+
+    with (
+        peer(answers) as port,
+        Terminal("127.0.0.1", port, wire, timeout_seconds=5) as terminal,
+    ):
+        sale = wire.sale(ATTEMPT, 1_795_000_000)
+        assert terminal.ask(sale, KEY).code == "00"
+        assert terminal.ask(sale, KEY).code == "00"
+    assert len(connections) == 2

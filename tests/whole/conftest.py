@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,8 @@ import msgspec
 import pytest
 
 from loadtest.crowd import Attempt, Behaviour
-from loadtest.wire import Answer, Key, Wire
+from loadtest.wire import Answer, Asked, Key, Wire
+from protocols.iso8583.dialect import NetworkFunction
 from switch import config as configuration
 from switch.app import ReadyState
 from switch.demo import stage
@@ -115,6 +117,10 @@ class Terminal:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
         self._answers: list[tuple[Key, Answer]] = []
         self._at_seconds = int(time.time())
+        self._socket.sendall(
+            self._wire.management(NetworkFunction.SIGN_ON, 999_999, self._at_seconds)
+        )
+        assert self.hear()[1].code == "00"
 
     def sell(self, stan: int, card_index: int, amount_minor: int = 500) -> bytes:
         """Send a sale; its bytes, to be sent again."""
@@ -138,7 +144,9 @@ class Terminal:
             for received in self._framer.feed(chunk):
                 answered = self._wire.read(received)
                 assert answered is not None
-                self._answers.append(answered)
+                if not isinstance(answered, Asked):
+                    # It goes on whatever the switch asks, even to leave.
+                    self._answers.append(answered)
         key, answer = self._answers.pop(0)
         return key.stan, answer
 
@@ -243,6 +251,30 @@ def rows() -> Callable[[str, str], list[Any]]:
 @pytest.fixture
 def eventually() -> Callable[..., Any]:
     return until
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody has just now, for what must be named in a configuration."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def scrape() -> Callable[[int], str]:
+    """`scrape(port)`: the metrics there, or nothing while nobody answers."""
+
+    def read(port: int) -> str:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+                text: str = page.read().decode()
+                return text
+        except OSError:
+            return ""
+
+    return read
 
 
 @pytest.fixture

@@ -19,14 +19,15 @@ from loadtest.wire import ASCII_FRAMING, HEADER, TPDU, UNIONPAY_FRAMING
 from protocols.card_number import CardNumber, numbered_card
 from protocols.framing import Framer, frame
 from protocols.iso8583 import Message, decode, encode
-from protocols.iso8583.client import Dialect, Sale, echo_message, sale_message
+from protocols.iso8583.client import Dialect, Sale, echo_message, network_message, sale_message
+from protocols.iso8583.dialect import NetworkFunction
 from protocols.iso8583.link import LinkTerms
 from protocols.message import Outcome, Reply, Request, Segment
 from switch import logs
 from switch.calendar import BusinessCalendar
 from switch.clock import SystemClock
 from switch.metrics import Metrics
-from switch.net.iso import Connection, Link, LinkLimits, Submit, sweep
+from switch.net.iso import Conduct, Connection, Link, LinkLimits, Submit, sweep
 
 NAME = "retail-1"
 ACQUIRER = "48021000"
@@ -34,6 +35,8 @@ BUDGET_MS = 800
 CARD = numbered_card("621234", 3)
 PATIENCE_SECONDS = 10.0
 HASH_KEY = b"a key of the tests"
+SILENT = Conduct(sign_on_required=True, echo_idle_seconds=0)
+"""Sign-on as shipped, and no echoes between the lines of a test."""
 
 
 def terms_of(dialect: Dialect) -> LinkTerms:
@@ -54,9 +57,13 @@ class ShiftedClock(SystemClock):
 
     def __init__(self) -> None:
         self.shift_ns = 0
+        self.shift_us = 0
 
     def advance(self, seconds: float) -> None:
         self.shift_ns += int(seconds * 1e9)
+
+    def now_us(self) -> int:
+        return super().now_us() + self.shift_us
 
     def monotonic_ns(self) -> int:
         return super().monotonic_ns() + self.shift_ns
@@ -93,6 +100,7 @@ class Peer:
         self._answers: list[Message] = []
         self.raw = b""
         self.was_reset = False
+        self.signed_on_bytes = 0
 
     def sale(self, stan: int = 1, changes: dict[int, Any] | None = None, **more: Any) -> Message:
         """A sale; `changes` replaces fields, or takes away those that are None."""
@@ -108,6 +116,20 @@ class Peer:
 
     def echo(self, stan: int = 1) -> Message:
         return echo_message(self.terms.dialect, stan=stan, local_at=datetime.now(UTC))
+
+    def management(self, function: NetworkFunction, stan: int = 1, **more: Any) -> Message:
+        """A network management message."""
+        return network_message(
+            self.terms.dialect, function, stan=stan, local_at=datetime.now(UTC), **more
+        )
+
+    async def sign_on(self) -> None:
+        sign_on = self.framed(self.management(NetworkFunction.SIGN_ON))
+        self.signed_on_bytes = len(sign_on)
+        await self.write(sign_on)
+        (answer,) = await self.receive()
+        assert (answer.mti, answer.text(39)) == ("0810", "00")
+        self.raw = b""
 
     def framed(self, message: Message | bytes) -> bytes:
         """The frame of a message, or of bytes that stand in its place."""
@@ -185,10 +207,13 @@ class Edge:
         self.metrics = link.metrics
         self._streams: list[SocketStream] = []
 
-    async def peer(self) -> Peer:
+    async def peer(self, *, signed_on: bool = True) -> Peer:
         stream = await anyio.connect_tcp("127.0.0.1", self.port)
         self._streams.append(stream)
-        return Peer(stream, self.link.terms)
+        peer = Peer(stream, self.link.terms)
+        if signed_on and self.link.conduct.sign_on_required:
+            await peer.sign_on()
+        return peer
 
     def metric(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
@@ -260,7 +285,13 @@ def log(process_as_before: None) -> Iterator[Log]:
 
 @asynccontextmanager
 async def _serving(
-    terms: LinkTerms, submit: Submit, log: Log, sweep_seconds: float = 0.02, **limits: int
+    terms: LinkTerms,
+    submit: Submit,
+    log: Log,
+    sweep_seconds: float = 0.02,
+    conduct: Conduct = SILENT,
+    link: dict[str, Any] | None = None,
+    **limits: int,
 ) -> AsyncIterator[Edge]:
     clock = ShiftedClock()
     taken = {
@@ -269,7 +300,7 @@ async def _serving(
     } | limits  # fmt: skip
     link_limits = LinkLimits(**taken)
     connections: set[Connection] = set()
-    link = Link(
+    served = Link(
         terms,
         link_limits,
         submit,
@@ -278,12 +309,14 @@ async def _serving(
         Metrics([terms.name]),
         connections,
         HASH_KEY,
+        conduct=conduct,
+        **(link or {}),
     )
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", backlog=4_096)
     async with listener, anyio.create_task_group() as tasks:
-        tasks.start_soon(listener.serve, link.handle, tasks)
+        tasks.start_soon(listener.serve, served.handle, tasks)
         tasks.start_soon(sweep, connections, link_limits, clock, sweep_seconds)
-        edge = Edge(link, listener.extra(SocketAttribute.local_port), clock, log)
+        edge = Edge(served, listener.extra(SocketAttribute.local_port), clock, log)
         try:
             yield edge
         finally:

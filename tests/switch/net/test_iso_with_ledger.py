@@ -12,8 +12,9 @@ import pytest
 
 from protocols.card_number import numbered_card
 from switch.clock import SystemClock
-from switch.config import Config, Ledger, LinkFraming
+from switch.config import Config, Ledger
 from switch.config import Link as ConfiguredLink
+from switch.config_trouble import LinkFraming
 from switch.demo import stage
 from switch.keys import make_key, read_key
 from switch.ledger import bridge

@@ -1,0 +1,363 @@
+"""One TCP connection of a link: bytes in, requests to the pipeline, answers to the outbox.
+
+One task reads the connection and cuts its chunks into frames; the outbox has the one that
+writes. Nothing here is per message but plain function calls. Every way in which a peer can
+misbehave ends in an answer or in a closed connection with a logged reason, and is felt by
+that connection alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, assert_never
+
+import anyio
+import msgspec
+from anyio.abc import ByteStream
+from anyio.streams.tls import TLSStream
+
+from protocols.errors import DecodeError, FramingError
+from protocols.framing import Frame, Framer
+from protocols.iso8583 import Message, decode
+from protocols.iso8583.dialect import (
+    NetworkAnswer,
+    NetworkFunction,
+    NetworkRequest,
+    ReconciliationRequest,
+    Totals,
+    read,
+    reconciliation_reply,
+    write,
+    write_malformed,
+)
+from protocols.message import Kind, Outcome, Refusal, Reply, Request
+from switch.net.guard import PinBlockRefused, Seal
+from switch.net.limits import NANOSECONDS, WHY_CLOSED
+from switch.net.link_state import takes_requests
+from switch.net.management import Management
+from switch.net.outbox import Outbox
+
+if TYPE_CHECKING:
+    from switch.net.iso import Link
+
+RECEIVE_BYTES = 16_384
+"""The largest chunk taken at once: some 80 messages, so that no link holds the process long."""
+LINGER_SECONDS = 0.5
+"""How long a closing link waits for the peer to close too, so that it reads its last answers."""
+QUIET_SECONDS = 0.5
+"""A peer that was told to go, or cannot be told, is done when nothing came for so long."""
+
+
+class Connection:
+    """One TCP connection of a link."""
+
+    def __init__(self, link: Link, stream: ByteStream, number: int) -> None:
+        self.link = link
+        self.number = number
+        self.reason = "peer"
+        self.last_byte_ns = link.clock.monotonic_ns()
+        self.frame_begun_ns = 0
+        self.scope = anyio.CancelScope()
+        self.stream = stream
+        self.management = Management(link)
+        self._framer = Framer(link.terms.framing)
+        self._outbox = Outbox(self)
+        self._ended = False
+        self._outstanding = 0
+        self._unanswerable: DecodeError | None = None
+        self._reading = anyio.CancelScope()
+
+    # ---- its life
+
+    async def serve(self) -> None:
+        """Read until the peer ends, the link is lost or it is cut; then finish what is owed."""
+        why: str = ""
+        where: dict[str, object] = {}
+        try:
+            with self.scope:
+                async with anyio.create_task_group() as tasks:
+                    self._outbox.open(tasks)
+                    if self.link.leaving:
+                        self.take_leave()
+                    try:
+                        with self._reading:
+                            await self._read()
+                    except FramingError as error:
+                        self.reason = "framing"
+                        why = error.reason
+                        where = {"field": error.field_path, "offset": error.offset}
+                        self._take(list(error.frames), self.last_byte_ns)
+                    self._ended = True
+                    await self._finish()
+                    if not self.owes:
+                        await self._part()
+                    tasks.cancel_scope.cancel()
+        except* (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            pass  # the peer is gone: nobody is left to read what is still owed
+        except* Exception as faults:  # noqa: BLE001 - one link's fault must not end the others
+            self.reason = "fault"
+            where = {"exc_info": faults}
+        finally:
+            self._outbox.close()
+            self.management.end()
+            await anyio.aclose_forcefully(self.stream)
+            self.link.closed(self, why or WHY_CLOSED[self.reason], **where)
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """Answers that the peer has not taken yet."""
+        return self._outbox.unwritten_bytes
+
+    @property
+    def owes(self) -> bool:
+        """Whether answers are still to be given or written."""
+        return bool(self._outstanding or self._outbox.unwritten_bytes)
+
+    def take_leave(self) -> None:
+        """Tell the peer that we are going; what it has under way is still read and answered."""
+        sign_off = self.management.drain()
+        # Quiet counts from now: what was sent before the peer can know may be under way.
+        self.last_byte_ns = self.link.clock.monotonic_ns()
+        if sign_off is not None:
+            self._outbox.say(sign_off)
+
+    def is_quiet(self, now_ns: int) -> bool:
+        """Whether nothing is owed, begun or heard of lately, so that it may be drained."""
+        silent_ns = now_ns - self.last_byte_ns
+        return not (self.owes or self.frame_begun_ns) and silent_ns > QUIET_SECONDS * NANOSECONDS
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing is read from it any more, because of us or because its peer ended."""
+        return self._reading.cancel_called or self._ended
+
+    def drain(self) -> None:
+        """Read no more; what was read is answered, then the connection closes."""
+        self.reason = "drain"
+        self._reading.cancel()
+
+    def cut(self, reason: str) -> None:
+        """Close the connection now, for a reason of the catalogue."""
+        self.reason = reason
+        self.scope.cancel()
+
+    def ask(self, function: NetworkFunction) -> None:
+        """Send a network message of ours."""
+        self._outbox.say(self.management.ask(function))
+
+    # ---- reading
+
+    async def _read(self) -> None:
+        clock, framer = self.link.clock, self._framer
+        while self._unanswerable is None:
+            try:
+                chunk = await self.stream.receive(RECEIVE_BYTES)
+            except anyio.EndOfStream:
+                return
+            now_ns = clock.monotonic_ns()
+            self.last_byte_ns = now_ns
+            # A frame's budget starts with its first byte, which may have come earlier.
+            begun_ns = self.frame_begun_ns or now_ns
+            frames = framer.feed(chunk)
+            if frames:
+                self._take(frames[:1], begun_ns)
+                self._take(frames[1:], now_ns)
+                self.link.metrics.stage("read", (clock.monotonic_ns() - now_ns) / NANOSECONDS)
+                self.frame_begun_ns = now_ns if framer.buffered_bytes else 0
+            else:
+                self.frame_begun_ns = begun_ns if framer.buffered_bytes else 0
+        # Its sender would wait for an answer that nobody can address: it hears at once.
+        fault = self._unanswerable
+        raise FramingError(
+            f"{fault.reason}; nothing names the terminal to answer",
+            field_path=fault.field_path,
+            offset=fault.offset,
+        )
+
+    def _take(self, frames: list[Frame], received_ns: int) -> None:
+        for one in frames:
+            try:
+                message = decode(self.link.spec, one.payload)
+            except DecodeError as error:
+                self._answer_malformed(one, error)
+                continue
+            self._dispatch(one, message, received_ns)
+
+    def _dispatch(self, one: Frame, message: Message, received_ns: int) -> None:
+        link = self.link
+        asked = read(link.terms, message, received_ns, hash_key=link.hash_key)
+        match asked:
+            case Request():
+                self._take_request(one, message, asked)
+            case NetworkRequest():
+                say = functools.partial(self._outbox.answer_network, one)
+                if not self.management.answer(asked, message, say):
+                    self.drain()
+            case NetworkAnswer():
+                self.management.heard(asked)
+            case ReconciliationRequest():
+                self._take_reconciliation(one, message, asked)
+            case Refusal():
+                link.faulty(self, asked)
+                self._refuse(one, message, asked.outcome, received_ns)
+            case _:
+                assert_never(asked)
+
+    def _take_request(self, one: Frame, message: Message, request: Request) -> None:
+        link = self.link
+        if not takes_requests(self.management.state):
+            self._refuse(one, message, Outcome.LINK_SIGNED_OFF, request.received_ns, request.kind)
+            return
+        seal: Seal | None = None
+        if link.guard is not None:
+            seal = link.guard.verify(link.spec, one.payload, message)
+            if seal is None:
+                self._refuse_mac(one, message, request.received_ns, request.kind)
+                return
+            if request.card is not None:
+                try:
+                    pin = link.guard.pin_of(message, request.card)
+                except PinBlockRefused as refused:
+                    link.faulty(self, Refusal(Outcome.PIN_WRONG, "DE52", str(refused)))
+                    self._refuse(
+                        one, message, Outcome.PIN_WRONG, request.received_ns, request.kind, seal
+                    )
+                    return
+                if pin:
+                    request = msgspec.structs.replace(request, pin=pin)
+        self._outstanding += 1
+        link.submit(request, self._responder(one, message, request, seal))
+
+    def _take_reconciliation(
+        self, one: Frame, message: Message, request: ReconciliationRequest
+    ) -> None:
+        link = self.link
+        seal: Seal | None = None
+        if not takes_requests(self.management.state):
+            self._refuse(one, message, Outcome.LINK_SIGNED_OFF, request.received_ns)
+            return
+        if link.guard is not None:
+            seal = link.guard.verify(link.spec, one.payload, message)
+            if seal is None:
+                self._refuse_mac(one, message, request.received_ns, None)
+                return
+        self._outstanding += 1
+
+        def told(ours: Totals | None) -> None:
+            self._outstanding -= 1
+            now_us = link.clock.now_us()
+            if ours is None:
+                self._refuse(one, message, Outcome.LEDGER_DOWN, request.received_ns, under=seal)
+                return
+            settlement_mmdd = f"{link.calendar.business_date(now_us):%m%d}"
+            now_local = link.calendar.local(now_us)
+            answer = reconciliation_reply(link.terms, message, ours, now_local, settlement_mmdd)
+            self._outbox.answer(one, answer, seal)
+
+        link.reconcile(request, message, told)
+
+    # ---- answering
+
+    def _responder(
+        self, one: Frame, message: Message, request: Request, seal: Seal | None
+    ) -> Callable[[Reply], None]:
+        def respond(reply: Reply) -> None:
+            self._outstanding -= 1
+            self._reply(one, message, reply, seal)
+            self._count(request.kind, reply.outcome, request.received_ns)
+
+        return respond
+
+    def _refuse(
+        self,
+        one: Frame,
+        message: Message,
+        outcome: Outcome,
+        received_ns: int,
+        kind: Kind | None = None,
+        under: Seal | None = None,
+    ) -> None:
+        """Answer that the message itself is refused; a response of another host is not answered."""
+        if self._reply(one, message, Reply(outcome), under):
+            refused = kind or _kind_refused(message.mti)
+            if refused is not None:
+                self._count(refused, outcome, received_ns)
+
+    def _refuse_mac(
+        self, one: Frame, message: Message, received_ns: int, kind: Kind | None
+    ) -> None:
+        link = self.link
+        link.metrics.mac_failure(link.terms.name)
+        link.faulty(
+            self,
+            Refusal(Outcome.MAC_WRONG, "MAC", "the MAC is missing or wrong; exchange keys anew"),
+        )
+        self._refuse(one, message, Outcome.MAC_WRONG, received_ns, kind)
+
+    def _reply(self, one: Frame, message: Message, reply: Reply, under: Seal | None = None) -> bool:
+        """Write the answer; False where the message is one that must not be answered."""
+        link = self.link
+        now_us = link.clock.now_us()
+        business_date = link.calendar.business_date(now_us)
+        answer = write(
+            link.terms, message, reply, link.calendar.local(now_us), f"{business_date:%m%d}"
+        )
+        if answer is None:
+            return False
+        self._outbox.answer(one, answer, under)
+        return True
+
+    def _answer_malformed(self, one: Frame, error: DecodeError) -> None:
+        self.link.faulty(self, error)
+        answer = write_malformed(self.link.terms, error.partial)
+        if answer is None:
+            self._unanswerable = error
+            return
+        kind = _kind_refused(answer.mti)
+        if kind is not None:
+            self._count(kind, Outcome.MALFORMED, self.last_byte_ns)
+        self._outbox.answer(one, answer)
+
+    def _count(self, kind: Kind, outcome: Outcome, received_ns: int) -> None:
+        link = self.link
+        seconds = (link.clock.monotonic_ns() - received_ns) / NANOSECONDS
+        link.metrics.answered(link.terms.segment, kind, outcome, seconds)
+        if outcome in _BUDGET_NOT_KEPT:
+            link.metrics.late(link.terms.segment)
+
+    async def _finish(self) -> None:
+        """After the peer's last byte: every request it sent still gets its answer."""
+        patience_seconds = self.link.terms.budget_ms / 1000 + 1
+        with anyio.move_on_after(patience_seconds):
+            while self.owes:  # noqa: ASYNC110 - once per connection
+                await anyio.sleep(0.01)
+
+    async def _part(self) -> None:
+        """Close our side first: closing on unread bytes resets a link, and loses its answers."""
+        with anyio.move_on_after(LINGER_SECONDS):
+            try:
+                stream = self.stream
+                if isinstance(stream, TLSStream):
+                    unwrapped, _rest = await stream.unwrap()
+                    assert isinstance(unwrapped, ByteStream)
+                    stream = unwrapped
+                await stream.send_eof()
+                while True:
+                    await stream.receive(RECEIVE_BYTES)
+            except anyio.EndOfStream:
+                return
+
+
+_BUDGET_NOT_KEPT = (Outcome.NO_BUDGET, Outcome.OUTCOME_UNKNOWN, Outcome.ANSWERED_LATE)
+
+
+def _kind_refused(mti: str) -> Kind | None:
+    """What a message that was never understood is counted as; None for what moves no money."""
+    match mti[1:2]:
+        case "4":
+            return Kind.REVERSAL
+        case "5" | "8":
+            return None
+        case _:
+            return Kind.PURCHASE
