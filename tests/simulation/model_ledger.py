@@ -1,10 +1,11 @@
 """A ledger in memory that can be told to fail: what lanes are tested against.
 
 It keeps what post_batch promises and nothing more clever: a version per account, one row
-per key and day, the budget that was left, balances above their floors, all or nothing. Its
-connections lose themselves before or after a commit, commit long after they are lost, hang,
-refuse a batch or a row, and answer late. The same classes serve the tests of one lane, of
-the pipeline, and the simulation of many workers.
+per key and day, the budget that was left, what is available above its floor, holds that
+resolve once, all or nothing. What it hands out again is in model_facts.py. Its connections
+lose themselves before or after a commit, commit long after they are lost, hang, refuse a batch
+or a row, and answer late. The same classes serve the tests of one lane, of the pipeline, and
+the simulation of many workers.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -22,30 +23,36 @@ import anyio
 import msgspec
 
 from protocols.card_number import CardNumber, numbered_card
-from protocols.message import Kind, Outcome, Request, Segment
+from protocols.message import Kind, Request, Segment
 from protocols.money import Money
-from risk.facts import HISTORY_EVENTS_MAX, HISTORY_SECONDS_MAX, empty_history
 from switch.calendar import BusinessCalendar
 from switch.clock import Clock
 from switch.config import parse
 from switch.decide import Terms
+from switch.ledger.columns import with_tombstones
 from switch.ledger.directory import Place
 from switch.ledger.failures import LedgerLost, LedgerRefused
 from switch.posting import (
     PURSE_BOOKS_FROM,
-    Account,
     Directed,
-    Followers,
+    Hold,
+    HoldPurpose,
+    HoldResolution,
+    HoldStatus,
     Loaded,
-    Original,
     Posted,
     Posting,
-    PurseState,
-    Stored,
     Verdict,
     purse_book,
 )
 from switch.terms import load_terms
+from tests.simulation.model_facts import (
+    ModelAccount,
+    ModelFacts,
+    ModelHold,
+    ModelPurse,
+    ModelRow,
+)
 
 NOON_US = 1_774_929_600_000_000
 """2026-03-31 12:00 in Shanghai: the last day of a month."""
@@ -145,58 +152,15 @@ def by_worker(**faults: Faults) -> Faults:
     return lambda call, connection: faults.get(connection.worker, scripted())(call, connection)
 
 
-class ModelPurse(msgspec.Struct):
-    balance_minor: int = 0
-    floor_minor: int = 0
-    month: date = date.min
-    month_count: int = 0
-    month_minor: int = 0
-
-
-class ModelAccount(msgspec.Struct):
-    shard: int
-    account_id: int
-    card_id: int
-    purses: dict[int, ModelPurse]
-    version: int = 0
-    status: str = "active"
-    card_status: str = "active"
-    expires_yymm: str = ""
-    tier: str = "T2"
-
-
-class ModelRow(msgspec.Struct, frozen=True):
-    """One authorization as written."""
-
-    authorization_id: int
-    shard: int
-    business_date: date
-    posted_at_us: int
-    deadline_at_us: int
-    posting: Posting
-
-    @property
-    def request(self) -> Request:
-        return self.posting.directed.request
-
-    @property
-    def account_id(self) -> int:
-        return self.posting.directed.account_id
-
-
-class ModelLedger:
+class ModelLedger(ModelFacts):
     """What all connections share."""
 
     def __init__(self, clock: Clock, faults: Faults | None = None) -> None:
         self.clock = clock
         self.faults = faults or scripted()
-        self.accounts: dict[int, ModelAccount] = {}
-        self.rows: list[ModelRow] = []
-        self.rows_of: dict[int, list[ModelRow]] = {}
-        self.by_key: dict[tuple[int, bytes, date], ModelRow] = {}
-        self.by_id: dict[int, ModelRow] = {}
+        super().__init__()
         self.places: dict[bytes, Place] = {}
-        self._ids = itertools.count(1)
+        self.ids: Iterator[int] = itertools.count(1)
         self.batches: list[int] = []
         self.poison: dict[bytes, list[str]] = {}
         """Keys whose posting is refused: the SQLSTATE of each refusal still to come."""
@@ -248,136 +212,6 @@ class ModelLedger:
         for _ in range(len(self.zombies) if most is None else min(most, len(self.zombies))):
             self.zombies.pop(0)()
 
-    # ---- what the two functions do ----
-
-    def load(
-        self, shard: int, business_date: date, now_us: int, batch: Sequence[Directed]
-    ) -> list[Loaded]:
-        shared: dict[int, Account] = {}
-        return [self._load_one(shard, business_date, now_us, one, shared) for one in batch]
-
-    def _load_one(
-        self,
-        shard: int,
-        business_date: date,
-        now_us: int,
-        directed: Directed,
-        shared: dict[int, Account],
-    ) -> Loaded:
-        model = self.accounts.get(directed.account_id)
-        if model is not None and directed.account_id not in shared:
-            shared[directed.account_id] = self._account(model, business_date, now_us)
-        original = self.by_id.get(directed.request.original_id)
-        return Loaded(
-            account=shared.get(directed.account_id),
-            card_status=model.card_status if model else "",
-            expires_yymm=model.expires_yymm if model else "",
-            last4="0042",
-            stored=self._stored(shard, directed.request.key, business_date),
-            original=self._original(original) if original is not None else None,
-        )
-
-    def _account(self, model: ModelAccount, business_date: date, now_us: int) -> Account:
-        history, event_ids = empty_history(), []
-        rows = self.rows_of.get(model.account_id, [])
-        given_back = {
-            row.posting.original_id
-            for row in rows
-            if row.posting.kind is Kind.REVERSAL and row.posting.outcome.approved
-        }
-        since_us = now_us - HISTORY_SECONDS_MAX * 1_000_000
-        events = [
-            row
-            for row in rows
-            if row.posting.kind in (Kind.PURCHASE, Kind.LOAD) and row.posting.at_us > since_us
-        ]
-        for row in sorted(events, key=lambda row: row.posting.at_us)[-HISTORY_EVENTS_MAX:]:
-            request = row.request
-            history.append(
-                at_us=row.posting.at_us,
-                card_id=row.posting.directed.card_id,
-                kind=request.kind,
-                amount_minor=request.amount.amount_minor,
-                outcome=row.posting.outcome,
-                segment=request.segment,
-                mcc=request.mcc,
-                merchant=request.merchant,
-                terminal=request.terminal,
-            )
-            history.given_back[-1] = row.authorization_id in given_back
-            event_ids.append(row.authorization_id)
-        month = business_date.replace(day=1)
-        purses = {
-            number: PurseState(
-                purse.balance_minor,
-                0,
-                purse.floor_minor,
-                purse.month_count if purse.month == month else 0,
-                purse.month_minor if purse.month == month else 0,
-            )
-            for number, purse in model.purses.items()
-        }
-        return Account(
-            model.account_id,
-            model.version,
-            model.status,
-            model.tier,
-            "standard",
-            purses,
-            history,
-            event_ids,
-        )
-
-    def _stored(self, shard: int, key: bytes, day: date) -> Stored | None:
-        for row in self._under(shard, key, day):
-            posting = row.posting
-            return Stored(
-                row.authorization_id,
-                row.request.payload_hash,
-                posting.outcome,
-                posting.approved_minor,
-                posting.auth_code,
-                posting.rrn,
-                posting.at_us,
-                self._followers(row),
-            )
-        return None
-
-    def _under(self, shard: int, key: bytes, day: date) -> Iterable[ModelRow]:
-        for days in (0, -1, 1):
-            row = self.by_key.get((shard, key, day + timedelta(days)))
-            if row is not None:
-                yield row
-
-    def _original(self, row: ModelRow) -> Original:
-        request = row.request
-        return Original(
-            row.account_id,
-            row.posting.kind,
-            row.posting.outcome,
-            row.posting.approved_minor,
-            row.posting.purse,
-            row.business_date,
-            request.acquirer,
-            request.mcc,
-            self._followers(row),
-        )
-
-    def _followers(self, row: ModelRow) -> Followers:
-        later = [
-            other.posting
-            for other in self.rows_of.get(row.account_id, [])
-            if other.posting.original_id == row.authorization_id
-            and other.posting.at_us >= row.posting.at_us
-        ]
-        approved = [posting.kind for posting in later if posting.outcome.approved]
-        withdrawn = [
-            posting
-            for posting in later
-            if posting.kind is Kind.REVERSAL and posting.outcome is Outcome.ANSWERED_LATE
-        ]
-        return Followers(Kind.REVERSAL in approved, approved.count(Kind.REPEAT), len(withdrawn))
-
     def post(
         self,
         shard: int,
@@ -389,6 +223,8 @@ class ModelLedger:
     ) -> list[Posted]:
         self._refuse_poison(postings)
         now_us = self.clock.now_us()
+        given = list(postings)
+        postings, remaining_us, own = with_tombstones(postings, remaining_us)
         expired = [left <= now_us - sent_at_us for left in remaining_us]
         late = {
             posting.directed.account_id
@@ -405,7 +241,7 @@ class ModelLedger:
                 Verdict.EXPIRED if gone else Verdict.CONFLICT if stale else Verdict.POSTED
             )
         rows = [
-            ModelRow(next(self._ids), shard, business_date, now_us, sent_at_us + left, posting)
+            ModelRow(next(self.ids), shard, business_date, now_us, sent_at_us + left, posting)
             for posting, left in zip(postings, remaining_us, strict=True)
         ]
         written = [row for row, verdict in zip(rows, verdicts, strict=True) if not verdict]
@@ -414,10 +250,8 @@ class ModelLedger:
             self._write(row)
         for account_id in {row.account_id for row in written if row.account_id}:
             self.accounts[account_id].version += 1
-        return [
-            Posted(verdict, row.authorization_id)
-            for row, verdict in zip(rows, verdicts, strict=True)
-        ]
+        answers = range(len(given)) if own is None else own
+        return [Posted(verdicts[index], rows[index].authorization_id) for index in answers]
 
     def _refuse_poison(self, postings: Sequence[Posting]) -> None:
         for posting in postings:
@@ -427,17 +261,32 @@ class ModelLedger:
                 alone = len(postings) == 1
                 raise LedgerRefused(refusals.pop(0) if alone else refusals[0], "")
 
+    @staticmethod
+    def _stranger_taken_back(row: ModelRow) -> tuple[int, int, date] | None:
+        """What no two messages may take back on one day, where there is no account."""
+        posting = row.posting
+        if row.account_id or posting.kind is not Kind.REVERSAL or not posting.outcome.approved:
+            return None
+        return posting.original_id, row.shard, row.business_date
+
     def _check(self, written: Sequence[ModelRow]) -> None:
         """All or nothing: whatever breaks an invariant refuses the whole batch."""
         keys = [(row.shard, row.posting.key, row.business_date) for row in written]
         if len(set(keys)) < len(keys) or any(key in self.by_key for key in keys):
             raise LedgerRefused("23505", "authorization_key")
+        taken_back = [self._stranger_taken_back(row) for row in written]
+        taken_back = [each for each in taken_back if each is not None]
+        before = {
+            self._stranger_taken_back(row) for row in self.rows_of.get(0, []) if taken_back
+        }
+        if len(set(taken_back)) < len(taken_back) or not before.isdisjoint(taken_back):
+            raise LedgerRefused("23505", "authorization_stranger_reversed")
         moved: dict[int, int] = {}
         for row in written:
             posting = row.posting
-            if sum(transfer.amount_minor for transfer in posting.transfers) != (
-                posting.approved_minor
-            ) or (posting.approved_minor and not posting.outcome.approved):
+            if self._worked_minor(posting) != posting.approved_minor or (
+                posting.approved_minor and not posting.outcome.approved
+            ):
                 raise LedgerRefused("23514", "")
             for transfer in posting.transfers:
                 if transfer.amount_minor <= 0:
@@ -447,14 +296,54 @@ class ModelLedger:
                     (transfer.credit_account_id, transfer.amount_minor),
                 ):
                     moved[book] = moved.get(book, 0) + delta
+            for book, delta in self._held(row):
+                moved[book] = moved.get(book, 0) - delta
+        resolved = [row.posting.resolves.hold_id for row in written if row.posting.resolves]
+        if len(set(resolved)) < len(resolved):
+            raise LedgerRefused("23503", "")
         for book, delta in moved.items():
             if book >= PURSE_BOOKS_FROM:
                 purse = self.accounts[book // 16].purses[book % 16]
-                if purse.balance_minor + delta < purse.floor_minor:
+                if purse.balance_minor - purse.held_minor + delta < purse.floor_minor:
                     raise LedgerRefused("23514", "purse_check")
+
+    def _worked_minor(self, posting: Posting) -> int:
+        """What a posting moves; without transfers what it holds, without that what it frees."""
+        if posting.resolves is not None:
+            amount_minor = self._resolved(posting, posting.resolves).hold.amount_minor
+            completed = posting.resolves.status is HoldStatus.COMPLETED
+            if completed and posting.approved_minor > amount_minor:
+                raise LedgerRefused("23514", "")
+        if posting.transfers:
+            return sum(transfer.amount_minor for transfer in posting.transfers)
+        if posting.opens is not None:
+            return posting.opens.amount_minor
+        return amount_minor if posting.resolves is not None else 0
+
+    def _resolved(self, posting: Posting, resolution: HoldResolution) -> ModelHold:
+        held = self.holds.get(resolution.hold_id)
+        if (
+            held is None
+            or held.account_id != posting.directed.account_id
+            or held.status is not HoldStatus.OPEN
+        ):
+            raise LedgerRefused("23503", "")
+        return held
+
+    def _held(self, row: ModelRow) -> Iterator[tuple[int, int]]:
+        """What a row adds to the held money of purses."""
+        posting = row.posting
+        if posting.opens is not None and posting.opens.purpose is HoldPurpose.PREAUTHORIZATION:
+            yield purse_book(row.account_id, posting.opens.purse), posting.opens.amount_minor
+        if posting.resolves is not None:
+            hold = self._resolved(posting, posting.resolves).hold
+            if hold.purpose is HoldPurpose.PREAUTHORIZATION:
+                yield purse_book(row.account_id, hold.purse), -hold.amount_minor
 
     def _write(self, row: ModelRow) -> None:
         posting = row.posting
+        for book, delta in self._held(row):
+            self.accounts[book // 16].purses[book % 16].held_minor += delta
         self.rows.append(row)
         self.rows_of.setdefault(row.account_id, []).append(row)
         self.by_id[row.authorization_id] = row
@@ -471,8 +360,36 @@ class ModelLedger:
             month = row.business_date.replace(day=1)
             if purse.month < month:
                 purse.month, purse.month_count, purse.month_minor = month, 0, 0
-            purse.month_count += posting.spent_count
-            purse.month_minor += posting.spent_minor
+            if purse.month == month:
+                purse.month_count += posting.spent_count
+                purse.month_minor += posting.spent_minor
+        if posting.pin_tries >= 0:
+            self.accounts[row.account_id].pin_tries = posting.pin_tries
+        if posting.resolves is not None:
+            held = self.holds[posting.resolves.hold_id]
+            held.status = posting.resolves.status
+            held.resolutions.append(row.authorization_id)
+        if posting.opens is not None:
+            self._open(row)
+
+    def _open(self, row: ModelRow) -> None:
+        posting, opening = row.posting, row.posting.opens
+        assert opening is not None
+        first = self.holds.get(opening.authorization_id)
+        self.holds[row.authorization_id] = ModelHold(
+            Hold(
+                row.authorization_id,
+                opening.authorization_id or row.authorization_id,
+                opening.purpose,
+                opening.purse,
+                opening.amount_minor,
+                opening.expires_at_us,
+                first.hold.acquirer if first else row.request.acquirer,
+                first.hold.rrn if first else posting.rrn,
+                first.hold.auth_code if first else posting.auth_code,
+            ),
+            row.account_id,
+        )
 
 
 class ModelConnection:
@@ -594,18 +511,44 @@ def check_books(ledger: ModelLedger, opening_minor: Mapping[int, int]) -> None:
             )
             opening = opening_minor.get(account.account_id, 0) if number == 2 else 0
             assert purse.balance_minor == opening + moved
-            assert purse.balance_minor >= purse.floor_minor
+            assert purse.balance_minor - purse.held_minor >= purse.floor_minor
+            assert purse.held_minor == sum(
+                held.hold.amount_minor
+                for held in ledger.holds.values()
+                if held.account_id == account.account_id
+                and held.hold.purse == number
+                and held.status is HoldStatus.OPEN
+                and held.hold.purpose is HoldPurpose.PREAUTHORIZATION
+            )
+    for held in ledger.holds.values():
+        assert len(held.resolutions) == (held.status is not HoldStatus.OPEN), "resolved twice"
     for row in ledger.rows:
         posting = row.posting
         total = sum(transfer.amount_minor for transfer in posting.transfers)
-        assert total == posting.approved_minor
-        assert posting.outcome.approved or not total, "a decline has moved money"
-    reversals = [
-        row.posting.original_id
-        for row in ledger.rows
-        if row.posting.kind is Kind.REVERSAL and row.posting.outcome.approved
-    ]
-    assert len(set(reversals)) == len(reversals), "an approval was given back twice"
+        assert total == posting.approved_minor or not posting.transfers
+        assert posting.outcome.approved or not posting.has_effect, "a decline has done something"
+    _check_given_back(ledger)
+
+
+def _check_given_back(ledger: ModelLedger) -> None:
+    """No message is given back twice, and none that was reversed before it came stands."""
+    given: dict[int, int] = {}
+    for row in ledger.rows:
+        posting = row.posting
+        if posting.kind is Kind.REVERSAL and posting.outcome.approved:
+            given[posting.original_id] = given.get(posting.original_id, 0) + posting.approved_minor
+    for original_id, given_minor in given.items():
+        original = ledger.by_id[original_id]
+        added_minor = sum(
+            row.posting.approved_minor
+            for row in ledger.rows_of.get(original.account_id, [])
+            if row.posting.original_id == original_id and row.posting.kind is Kind.ADJUSTMENT
+        )
+        allowed_minor = original.posting.approved_minor + added_minor
+        assert given_minor <= allowed_minor, "an approval was given back twice"
+    tombs = {row.posting.key for row in ledger.rows if row.posting.kind is Kind.TOMBSTONE}
+    for row in ledger.rows:
+        assert not (row.posting.outcome.approved and row.posting.key in tombs)
 
 
 async def until(true: Callable[[], bool], *, turns: int = 5_000) -> None:

@@ -45,8 +45,8 @@ from tests.simulation.model_ledger import (
     shipped_terms,
 )
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "240"))
-CHUNKS = 8
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "80"))
+CHUNKS = 4
 MESSAGES_MAX = 90
 BUDGETS_MS = (150, 800, 3_000)
 SETTLING_SECONDS = 600.0
