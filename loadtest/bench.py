@@ -1,4 +1,4 @@
-"""`make bench`: the codec, the ledger, and the whole path at a ladder of open-loop rates.
+"""`make bench`: the codec, the ledger, the whole path at a ladder of open-loop rates, overload.
 
 Client, switch and Postgres share this machine, fsync is on, and every figure is the median
 of interleaved rounds. The ledger of each part is audited at its end.
@@ -7,6 +7,7 @@ of interleaved rounds. The ledger of each part is audited at its end.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import subprocess
@@ -18,10 +19,11 @@ from pathlib import Path
 import msgspec
 
 from loadtest.codec_bench import CodecFigure, measure
+from loadtest.overload import Overload, measure_overload, overload_table
 from loadtest.staged import Ended, Serving, Staged, StageFailed, staged_switch
 from loadtest.tally import Summary
 
-PARTS = ("codec", "ledger", "path")
+PARTS = ("codec", "ledger", "path", "overload")
 BACKENDS = ("asyncio", "trio")
 RATES = (500, 1_000, 2_000, 3_000, 4_000)
 ROUNDS = 3
@@ -72,6 +74,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     codec: list[CodecFigure] | None = None
     ledger: msgspec.Raw = msgspec.Raw(b"null")
     path: WholePath | None = None
+    overload: Overload | None = None
 
 
 def bench_path(
@@ -125,6 +128,18 @@ def offer(serving: Serving, *, rate: float, seconds: float, seed: int) -> Summar
         if not summary.exists():
             raise StageFailed(f"the acquirer ended with {done.returncode} and no figures")
         return msgspec.json.decode(summary.read_bytes(), type=Summary)
+
+
+def bench_overload(seconds: float, rounds: int, cards: int, workers: int) -> Overload:
+    """The curve past the sustainable rate, on the default backend."""
+    seeds = itertools.count(7_000_000)
+
+    def one_rung(serving: Serving, rate: float) -> Summary:
+        return offer(serving, rate=rate, seconds=seconds, seed=next(seeds))
+
+    return measure_overload(
+        one_rung, cards=cards, workers=workers, backend=BACKENDS[0], rounds=rounds, say=_say
+    )
 
 
 def _rung(backend: str, rate: int, summaries: Sequence[Summary]) -> Rung:
@@ -227,7 +242,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             path = bench_path(given.seconds, given.rounds, given.cards, rates, given.workers)
             report = msgspec.structs.replace(report, path=path)
             sound = sound and path.audit.clean and not any(rung.mismatched for rung in path.rungs)
-            print(path_table(path), flush=True)
+            print(path_table(path), end="\n\n", flush=True)
+        if "overload" in parts:
+            overload = bench_overload(given.seconds, given.rounds, given.cards, given.workers)
+            report = msgspec.structs.replace(report, overload=overload)
+            sound = sound and overload.audit.clean
+            print(overload_table(overload), flush=True)
     except StageFailed as failed:
         print(f"bench: {failed}", file=sys.stderr)
         return 3

@@ -54,7 +54,9 @@ class Summary(msgspec.Struct, frozen=True):
 
     `unanswered` outcomes are unknown to the acquirer; `not_sent` never left because the
     link was down. `outcomes` counts DE39 of first answers and repeats alike.
-    `achieved_rate` is answers a second over the measured seconds.
+    `achieved_rate` is answers a second over the measured seconds. `accepted_rate` and
+    `accepted_latency` leave out what was refused for load or not known (INDEFINITE_CODES):
+    the goodput, and what those waited who got an answer.
     """
 
     seconds: float
@@ -82,6 +84,8 @@ class Summary(msgspec.Struct, frozen=True):
     latency: Latency
     cpu_seconds: float
     client: str
+    accepted_rate: float
+    accepted_latency: Latency
 
     @property
     def sound(self) -> bool:
@@ -105,7 +109,9 @@ class Tally:
         self.behaviours: Counter[str] = Counter()
         self._answered_measured = 0
         self._histogram = HdrHistogram(1, LATENCY_US_MAX, 3)
+        self._accepted = HdrHistogram(1, LATENCY_US_MAX, 3)
         self._second: list[int] = []
+        self._second_accepted: list[int] = []
         self._second_outcomes: Counter[str] = Counter()
         self._before = (0, 0, 0)
         self._seconds = 0
@@ -115,7 +121,10 @@ class Tally:
         self.answered += 1
         self._second_outcomes[code] += 1
         self._measure(due_ns, answered_ns)
-        self._answered_measured += due_ns >= self.measure_from_ns
+        if due_ns >= self.measure_from_ns:
+            self._answered_measured += 1
+            if code not in INDEFINITE_CODES:
+                self._second_accepted.append(max(1, (answered_ns - due_ns) // 1000))
 
     def gave_up(self, due_ns: int, now_ns: int) -> None:
         """Count one message whose answer did not come within the wait, or on this link."""
@@ -132,6 +141,9 @@ class Tally:
         self._second = []
         for microseconds in latencies:
             self._histogram.record_value(min(microseconds, LATENCY_US_MAX))
+        for microseconds in self._second_accepted:
+            self._accepted.record_value(min(microseconds, LATENCY_US_MAX))
+        self._second_accepted.clear()
         outcomes, self._second_outcomes = self._second_outcomes, Counter()
         self.outcomes.update(outcomes)
         sent, answered, unanswered = self._before
@@ -175,27 +187,30 @@ class Tally:
             drops=self.drops,
             outcomes=dict(sorted(self.outcomes.items())),
             behaviours=dict(sorted(self.behaviours.items())),
-            latency=self._latency(),
+            latency=_latency(self._histogram),
             cpu_seconds=round(cpu_seconds, 3),
             client=f"citycard acquirer {_own_version()}",
+            accepted_rate=round(self._accepted.get_total_count() / seconds, 1) if seconds else 0.0,
+            accepted_latency=_latency(self._accepted),
         )
 
-    def _latency(self) -> Latency:
-        at = self._histogram.get_value_at_percentile
-        count = int(self._histogram.get_total_count())
-        p50, p90, p95, p99, p99_9 = (
-            round(at(percentile) / 1000, 2) if count else 0.0 for percentile in _PERCENTILES
-        )
-        return Latency(
-            count=count,
-            mean_ms=round(self._histogram.get_mean_value() / 1000, 2) if count else 0.0,
-            p50_ms=p50,
-            p90_ms=p90,
-            p95_ms=p95,
-            p99_ms=p99,
-            p99_9_ms=p99_9,
-            max_ms=round(self._histogram.get_max_value() / 1000, 2) if count else 0.0,
-        )
+
+def _latency(histogram: HdrHistogram) -> Latency:
+    at = histogram.get_value_at_percentile
+    count = int(histogram.get_total_count())
+    p50, p90, p95, p99, p99_9 = (
+        round(at(percentile) / 1000, 2) if count else 0.0 for percentile in _PERCENTILES
+    )
+    return Latency(
+        count=count,
+        mean_ms=round(histogram.get_mean_value() / 1000, 2) if count else 0.0,
+        p50_ms=p50,
+        p90_ms=p90,
+        p95_ms=p95,
+        p99_ms=p99,
+        p99_9_ms=p99_9,
+        max_ms=round(histogram.get_max_value() / 1000, 2) if count else 0.0,
+    )
 
 
 def _rank_ms(latencies_us: Sequence[int], percentile: int) -> float:
