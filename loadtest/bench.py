@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from loadtest.codec_bench import CodecFigure, measure
+from loadtest.flood import Flooded
 from loadtest.overload import Overload, measure_overload, overload_table
 from loadtest.staged import Ended, Serving, Staged, StageFailed, staged_switch
 from loadtest.tally import Summary
@@ -134,12 +135,29 @@ def bench_overload(seconds: float, rounds: int, cards: int, workers: int) -> Ove
     """The curve past the sustainable rate, on the default backend."""
     seeds = itertools.count(7_000_000)
 
-    def one_rung(serving: Serving, rate: float) -> Summary:
-        return offer(serving, rate=rate, seconds=seconds, seed=next(seeds))
+    def one_rung(serving: Serving, rate: float) -> Flooded:
+        return flood(serving, rate=rate, seconds=seconds, seed=next(seeds))
 
     return measure_overload(
         one_rung, cards=cards, workers=workers, backend=BACKENDS[0], rounds=rounds, say=_say
     )
+
+
+def flood(serving: Serving, *, rate: float, seconds: float, seed: int) -> Flooded:
+    """Run the flood as a process against a staged switch."""
+    with tempfile.TemporaryDirectory(prefix="citycard-bench-") as directory:
+        figures = Path(directory) / "figures.json"
+        command = [
+            *(sys.executable, "-m", "loadtest.flood", "--port", str(serving.port)),
+            *("--rate", str(rate), "--seconds", str(seconds + WARM_UP_SECONDS)),
+            *("--warm-up-seconds", str(WARM_UP_SECONDS), "--cards", str(serving.cards)),
+            *("--blocked-cards", str(serving.blocked), "--poor-cards", str(serving.poor)),
+            *("--seed", str(seed), "--json", str(figures)),
+        ]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+        if not figures.exists():
+            raise StageFailed(f"the flood ended with {done.returncode} and no figures")
+        return msgspec.json.decode(figures.read_bytes(), type=Flooded)
 
 
 def _rung(backend: str, rate: int, summaries: Sequence[Summary]) -> Rung:

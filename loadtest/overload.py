@@ -13,16 +13,16 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from loadtest.flood import Flooded
 from loadtest.staged import Ended, Serving, staged_switch
-from loadtest.tally import Summary
 
 MULTIPLES = (0.5, 1.0, 1.5, 2.0, 3.0)
 SEARCH_RATES = (1_000, 1_500, 2_000, 2_500, 3_000, 3_500, 4_000)
 SEARCH_P99_MS = 50.0
 ANSWERED_SHARE_MIN = 0.98
 
-Offer = Callable[[Serving, float], Summary]
-"""Offers a rate to a switch for the length of one rung."""
+Offer = Callable[[Serving, float], Flooded]
+"""Offers a rate to a switch for the length of one rung; see flood.py."""
 
 
 class OverloadRung(msgspec.Struct, frozen=True):
@@ -36,6 +36,7 @@ class OverloadRung(msgspec.Struct, frozen=True):
     refused_share: float
     refused_p99_ms: float
     unanswered: int
+    sender_cpu_us: float
 
 
 class Overload(msgspec.Struct, frozen=True):
@@ -54,7 +55,7 @@ def measure_overload(
     with staged_switch(cards=cards) as staged:
         serving = staged.serve(backend=backend, workers=workers)
         sustainable = _sustainable(serving, offer, say)
-        seen: dict[float, list[Summary]] = {multiple: [] for multiple in MULTIPLES}
+        seen: dict[float, list[Flooded]] = {multiple: [] for multiple in MULTIPLES}
         for number in range(1, rounds + 1):
             for multiple in MULTIPLES:
                 say(f"overload: round {number} of {rounds}, {multiple:g} x {sustainable}/s")
@@ -76,48 +77,40 @@ def _sustainable(serving: Serving, offer: Offer, say: Callable[[str], None]) -> 
     return found
 
 
-def _kept(summary: Summary, rate: int) -> bool:
-    return (
-        summary.accepted_rate >= ANSWERED_SHARE_MIN * rate
-        and summary.accepted_latency.p99_ms <= SEARCH_P99_MS
-    )
+def _kept(flooded: Flooded, rate: int) -> bool:
+    enough = flooded.goodput >= ANSWERED_SHARE_MIN * rate
+    return enough and flooded.accepted_p99_ms <= SEARCH_P99_MS
 
 
-def _rung(multiple: float, sustainable: int, summaries: Sequence[Summary]) -> OverloadRung:
+def _rung(multiple: float, sustainable: int, seen: Sequence[Flooded]) -> OverloadRung:
     def median(values: Sequence[float]) -> float:
         return round(statistics.median(values), 2)
 
     return OverloadRung(
         multiple=multiple,
         rate=round(multiple * sustainable),
-        goodput=median([one.accepted_rate for one in summaries]),
-        accepted_p50_ms=median([one.accepted_latency.p50_ms for one in summaries]),
-        accepted_p99_ms=median([one.accepted_latency.p99_ms for one in summaries]),
+        goodput=median([one.goodput for one in seen]),
+        accepted_p50_ms=median([one.accepted_p50_ms for one in seen]),
+        accepted_p99_ms=median([one.accepted_p99_ms for one in seen]),
         refused_share=round(
-            statistics.median(
-                one.outcomes.get("91", 0) / max(1, one.answered) for one in summaries
-            ),
-            3,
+            statistics.median(one.refused / max(1, one.answered) for one in seen), 3
         ),
-        refused_p99_ms=median([one.latency.p99_ms for one in summaries]),
-        unanswered=sum(one.unanswered + one.not_sent for one in summaries),
+        refused_p99_ms=median([one.refused_p99_ms for one in seen]),
+        unanswered=sum(one.unanswered for one in seen),
+        sender_cpu_us=median([one.cpu_us for one in seen]),
     )
-
-
-def _refused_share(summary: Summary) -> float:
-    return summary.outcomes.get("91", 0) / max(1, summary.answered)
 
 
 def overload_table(overload: Overload) -> str:
     """The curve as text."""
     lines = [
         f"{'load':>6}{'rate/s':>8}{'goodput/s':>11}{'p50 ms':>9}{'p99 ms':>9}"
-        f"{'refused':>9}{'all p99':>9}{'lost':>6}"
+        f"{'refused':>9}{'their p99':>11}{'lost':>6}{'sender us':>11}"
     ]
     lines += [
         f"{rung.multiple:>5g}x{rung.rate:>8}{rung.goodput:>11.0f}{rung.accepted_p50_ms:>9.1f}"
-        f"{rung.accepted_p99_ms:>9.1f}{rung.refused_share:>9.1%}{rung.refused_p99_ms:>9.1f}"
-        f"{rung.unanswered:>6}"
+        f"{rung.accepted_p99_ms:>9.1f}{rung.refused_share:>9.1%}{rung.refused_p99_ms:>11.1f}"
+        f"{rung.unanswered:>6}{rung.sender_cpu_us:>11.0f}"
         for rung in overload.rungs
     ]
     audit = "clean" if overload.audit.clean else f"HAS FINDINGS: {overload.audit.findings}"

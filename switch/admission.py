@@ -167,13 +167,27 @@ The rest is for posting and answering, so that what is accepted under overload i
 within the p99 of its segment (200 of 800 ms, 50 of 150), and what is not hears so at once.
 """
 
+STANDING_WAIT_NS = 40_000_000
+"""The longest queue that is let in while one stands: more would add latency and no answers.
+
+A burst may fill a queue to its fifth of the budget, and is worked off. A queue that has been
+longer than this for `STANDING_AFTER_NS` is no burst: then more comes than can be done.
+"""
+STANDING_AFTER_NS = 100_000_000
+
 INQUIRY_SHARE = 0.5
 QUEUE_SHARE_BY_SEGMENT = {Segment.UTILITY: 0.75, Segment.RETAIL: 0.85, Segment.TRANSIT: 1.0}
 """How full a lane's queue may be for each: inquiries are shed first, taps last (design §4)."""
 
 
 def refuse_at_lane(
-    request: Request, waiting: int, lane_queue_max: int, wait_ns: int, now_ns: int
+    request: Request,
+    waiting: int,
+    lane_queue_max: int,
+    wait_ns: int,
+    now_ns: int,
+    *,
+    standing: bool = False,
 ) -> Outcome | None:
     """Whether a lane with this many waiting, due in `wait_ns`, can still serve the request.
 
@@ -182,12 +196,36 @@ def refuse_at_lane(
     """
     if request.never_shed:
         return None
-    share = QUEUE_SHARE_BY_SEGMENT[request.segment]
-    if request.kind is Kind.INQUIRY:
-        share = INQUIRY_SHARE
+    budget_ns = request.deadline_ns - request.received_ns
+    outcome = overload(
+        request.segment,
+        budget_ns,
+        waiting,
+        lane_queue_max,
+        wait_ns,
+        standing=standing,
+        inquiry=request.kind is Kind.INQUIRY,
+    )
+    if outcome is None and now_ns + wait_ns >= request.deadline_ns:
+        return Outcome.NO_BUDGET
+    return outcome
+
+
+def overload(
+    segment: Segment,
+    budget_ns: int,
+    waiting: int,
+    lane_queue_max: int,
+    wait_ns: int,
+    *,
+    standing: bool,
+    inquiry: bool = False,
+) -> Outcome | None:
+    """Whether a lane this busy refuses what may be shed; None where it takes it."""
+    share = INQUIRY_SHARE if inquiry else QUEUE_SHARE_BY_SEGMENT[segment]
     if waiting >= lane_queue_max * share:
         return Outcome.OVERLOADED
-    wait_ns_max = (request.deadline_ns - request.received_ns) // WAIT_BUDGET_PARTS
-    if wait_ns > wait_ns_max or now_ns + wait_ns >= request.deadline_ns:
-        return Outcome.NO_BUDGET
-    return None
+    wait_ns_max = budget_ns // WAIT_BUDGET_PARTS
+    if standing:
+        wait_ns_max = min(wait_ns_max, STANDING_WAIT_NS)
+    return Outcome.NO_BUDGET if wait_ns > wait_ns_max else None

@@ -119,7 +119,7 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric(
         "citycard_request_seconds",
         "histogram",
-        "From the first byte of a request to its answer.",
+        "From the first byte of a request to its answer; without those refused unread for load.",
         ("segment", "kind"),
         REQUEST_SECONDS,
     ),
@@ -454,6 +454,11 @@ class Metrics:
 
     def shed(self, segment: Segment, outcome: Outcome) -> None:
         self._shed(segment, outcome).inc()
+
+    def refused_unread(self, segment: Segment, outcome: Outcome, n: int) -> None:
+        """So many sales were refused for load by their first fields alone."""
+        self._requests(segment, Kind.PURCHASE, outcome).inc(n)
+        self._shed(segment, outcome).inc(n)
 
     def duplicates(self, duplicate: str) -> None:
         """A known key came again; one of DUPLICATES says how it was met."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 from protocols.card_number import CardNumber
-from protocols.message import Outcome, Reply, Request
-from switch.admission import Flight, Respond, Ticket, refuse_at_lane
+from protocols.message import Outcome, Reply, Request, Segment
+from switch.admission import Flight, Respond, Ticket, overload, refuse_at_lane
 from switch.ledger.failures import LedgerLost
 from switch.posting import Directed, Forwarded
 
@@ -178,6 +178,7 @@ class Pipeline:
             self._lane_queue_max,
             lane.wait_ns,
             self._clock.monotonic_ns(),
+            standing=lane.standing,
         )
         if refusal is not None:
             self._metrics.shed(request.segment, refusal)
@@ -228,6 +229,24 @@ class Pipeline:
         if not answer:
             raise LedgerLost("the directory cannot be asked")
         return answer[0]
+
+    def sheds(self, segment: Segment, budget_ns: int) -> Outcome | None:
+        """How a plain request would be refused for load now, whatever its card; None if not.
+
+        Only where every lane would refuse it: cards are spread over them evenly.
+        """
+        for lane in self._lanes:
+            outcome = overload(
+                segment,
+                budget_ns,
+                lane.waiting,
+                self._lane_queue_max,
+                lane.wait_ns,
+                standing=lane.standing,
+            )
+            if lane.down or outcome is None:
+                return None
+        return outcome
 
     @property
     def ledger_is_up(self) -> bool:

@@ -203,6 +203,7 @@ class Worker:
                 guard=self.guards.of(link.name),
                 ask_totals=self.totals.ask,
                 tls=server_context(link.tls, f"links[{number}].tls"),
+                sheds=self.pipeline.sheds,
             )
             for number, link in enumerate(config.links)
         ]

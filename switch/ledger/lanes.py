@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 from protocols.message import Kind, Outcome, Reply
-from switch.admission import Ticket
+from switch.admission import STANDING_AFTER_NS, STANDING_WAIT_NS, Ticket
 from switch.calendar import BusinessCalendar
 from switch.clock import Clock
 from switch.decide import Moment, Terms, moment_at
@@ -121,6 +121,8 @@ class Lane:
         self._current: list[Ticket] = []
         self._arrived = anyio.Event()
         self._batch_ns = 0.0
+        self._long_since_ns = 0
+        self._long_queue_ns = 0
 
     @property
     def waiting(self) -> int:
@@ -143,6 +145,11 @@ class Lane:
         # In batches, not in requests: what one request costs in a batch of its own says
         # nothing about a burst, which goes through together.
         return int(self._batch_ns * (1 + len(self._queue) / self._batch_max))
+
+    @property
+    def standing(self) -> bool:
+        """Whether its queue has been long for so long that it is no burst."""
+        return self._long_queue_ns > STANDING_AFTER_NS
 
     def put(self, ticket: Ticket) -> None:
         """Queue a directed ticket; the caller has checked that it is admitted."""
@@ -242,6 +249,7 @@ class Lane:
         batch: list[Ticket] = []
         self._metrics.queue_depth(self.shard, len(self._queue))
         now_ns = self._clock.monotonic_ns()
+        self._watch_queue(now_ns)
         while self._queue and len(batch) < self._batch_max:
             ticket = self._queue.popleft()
             if self._settling.hopeless(ticket, now_ns):
@@ -249,6 +257,14 @@ class Lane:
             self._metrics.stage("queue", (now_ns - ticket.queued_ns) / NANOSECONDS)
             batch.append(ticket)
         return batch
+
+    def _watch_queue(self, now_ns: int) -> None:
+        """Note for how long the first in line has had to wait long."""
+        if not self._queue or now_ns - self._queue[0].queued_ns < STANDING_WAIT_NS:
+            self._long_since_ns = self._long_queue_ns = 0
+            return
+        self._long_since_ns = self._long_since_ns or now_ns
+        self._long_queue_ns = now_ns - self._long_since_ns
 
     async def _run_batch(self, ledger: LaneLedger, batch: list[Ticket], asked_ns: int) -> None:
         self._current = batch

@@ -26,6 +26,7 @@ from protocols.iso8583.dialect import (
     NetworkRequest,
     ReconciliationRequest,
     Totals,
+    is_plain_sale,
     read,
     reconciliation_reply,
     write,
@@ -176,13 +177,30 @@ class Connection:
         )
 
     def _take(self, frames: list[Frame], received_ns: int) -> None:
+        shed = self.link.shedding() if frames else None
+        unread = 0
         for one in frames:
             try:
                 message = decode(self.link.spec, one.payload)
             except DecodeError as error:
                 self._answer_malformed(one, error)
                 continue
+            if shed is not None and self._is_shed(message):
+                # Unread: what it costs to refuse is what is left for those accepted.
+                self._reply(one, message, Reply(shed))
+                unread += 1
+                continue
             self._dispatch(one, message, received_ns)
+        if shed is not None and unread:
+            self.link.metrics.refused_unread(self.link.terms.segment, shed, unread)
+
+    def _is_shed(self, message: Message) -> bool:
+        """Whether a message may be refused for load by its first fields alone.
+
+        With a MAC it is read: an answer is sealed under the key of its request.
+        """
+        known = self.link.guard is None and takes_requests(self.management.state)
+        return known and is_plain_sale(message)
 
     def _dispatch(self, one: Frame, message: Message, received_ns: int) -> None:
         link = self.link
@@ -246,12 +264,10 @@ class Connection:
 
         def told(ours: Totals | None) -> None:
             self._outstanding -= 1
-            now_us = link.clock.now_us()
             if ours is None:
                 self._refuse(one, message, Outcome.LEDGER_DOWN, request.received_ns, under=seal)
                 return
-            settlement_mmdd = f"{link.calendar.business_date(now_us):%m%d}"
-            now_local = link.calendar.local(now_us)
+            now_local, settlement_mmdd = link.dates()
             answer = reconciliation_reply(link.terms, message, ours, now_local, settlement_mmdd)
             self._outbox.answer(one, answer, seal)
 
@@ -298,11 +314,8 @@ class Connection:
     def _reply(self, one: Frame, message: Message, reply: Reply, under: Seal | None = None) -> bool:
         """Write the answer; False where the message is one that must not be answered."""
         link = self.link
-        now_us = link.clock.now_us()
-        business_date = link.calendar.business_date(now_us)
-        answer = write(
-            link.terms, message, reply, link.calendar.local(now_us), f"{business_date:%m%d}"
-        )
+        now_local, settlement_mmdd = link.dates()
+        answer = write(link.terms, message, reply, now_local, settlement_mmdd)
         if answer is None:
             return False
         self._outbox.answer(one, answer, under)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections import Counter
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime
 
 import anyio
 from anyio.abc import ByteStream
@@ -19,7 +19,7 @@ from protocols.errors import DecodeError, EncodeError
 from protocols.iso8583 import Message, spec_named
 from protocols.iso8583.dialect import ReconciliationRequest, Totals
 from protocols.iso8583.link import LinkTerms
-from protocols.message import Refusal, Reply, Request
+from protocols.message import Outcome, Refusal, Reply, Request, Segment
 from switch.calendar import BusinessCalendar
 from switch.clock import Clock
 from switch.logs import Throttle
@@ -39,6 +39,8 @@ Submit = Callable[[Request, Callable[[Reply], None]], None]
 AskTotals = Callable[[str, str, date, Callable[[Totals | None], None]], None]
 """A link, a terminal of it (empty: all) and a business day; what was posted, or None where
 nobody can tell now."""
+Sheds = Callable[[Segment, int], Outcome | None]
+"""Whether a plain sale of this segment and budget (ns) would be refused for load just now."""
 
 _log = get_log("links")
 
@@ -47,7 +49,7 @@ class Link:
     """All connections of one configured link in this process.
 
     `guard` is there where the link has a MAC, `ask_totals` where reconciliations are answered,
-    `tls` where connections are encrypted.
+    `tls` where connections are encrypted, `sheds` where load may refuse a message unread.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Link:
         guard: LinkGuard | None = None,
         ask_totals: AskTotals | None = None,
         tls: ssl.SSLContext | None = None,
+        sheds: Sheds | None = None,
     ) -> None:
         self.terms = terms
         self.limits = limits
@@ -80,6 +83,9 @@ class Link:
         self.leaving = False
         """The process takes its leave: nobody signs on any more."""
         self._ask_totals = ask_totals
+        self._sheds = sheds
+        self._second = -1
+        self._dates = (datetime.min, "")
         self._tls = tls
         self._throttle = Throttle()
         self._numbered = 0
@@ -118,6 +124,22 @@ class Link:
         await anyio.aclose_forcefully(connection.stream)
         self.closed(connection, WHY_CLOSED["tls"])
         return False
+
+    def shedding(self) -> Outcome | None:
+        """How a plain sale would be refused for load just now, None where it would not."""
+        if self._sheds is None:
+            return None
+        return self._sheds(self.terms.segment, self.terms.budget_ms * 1_000_000)
+
+    def dates(self) -> tuple[datetime, str]:
+        """The ledger's local time to the second, and its business day as MMDD (DE15)."""
+        now_us = self.clock.now_us()
+        second = now_us // 1_000_000
+        if second != self._second:
+            self._second = second
+            business_date = self.calendar.business_date(now_us)
+            self._dates = (self.calendar.local(now_us), f"{business_date:%m%d}")
+        return self._dates
 
     def reconcile(
         self,

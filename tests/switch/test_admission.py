@@ -180,6 +180,18 @@ def test_a_queue_may_take_a_fifth_of_a_budget() -> None:
     assert refuse_at_lane(request, 0, 100, 201, 0) is Outcome.NO_BUDGET
 
 
+def test_a_standing_queue_is_let_in_for_forty_milliseconds_only() -> None:
+    request = purchase(received_ns=0, deadline_ns=800_000_000)
+    waits_ms = (40, 41, 160, 161)
+    burst = [refuse_at_lane(request, 9, 100, ms * 1_000_000, 0) for ms in waits_ms]
+    standing = [
+        refuse_at_lane(request, 9, 100, ms * 1_000_000, 0, standing=True) for ms in waits_ms
+    ]
+    late = Outcome.NO_BUDGET
+    assert burst == [None, None, None, late]
+    assert standing == [None, late, late, late]
+
+
 def test_inquiries_are_shed_before_sales_and_sales_before_taps() -> None:
     inquiry = purchase(kind=Kind.INQUIRY)
     tap = purchase(segment=Segment.TRANSIT)

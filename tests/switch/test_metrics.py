@@ -50,6 +50,7 @@ def call_everything(metrics: Metrics, text: str, number: float) -> None:
     metrics.ledger_findings(0)
     metrics.late_approvals_reversed()
     metrics.shed(text, text)  # type: ignore[arg-type]
+    metrics.refused_unread(text, text, 3)  # type: ignore[arg-type]
     metrics.duplicates(text)
     metrics.link_connections(text, 1)
     metrics.link_closed(text, text)

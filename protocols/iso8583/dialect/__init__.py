@@ -13,6 +13,7 @@ from protocols.iso8583.dialect.reconciliation import (
     ReconciliationRequest,
     reconciliation_reply,
 )
+from protocols.iso8583.dialect.transactions import is_plain_sale
 from protocols.iso8583.network import NetworkFunction
 from protocols.iso8583.totals import Totals
 
@@ -24,6 +25,7 @@ __all__ = [
     "NetworkRequest",
     "ReconciliationRequest",
     "Totals",
+    "is_plain_sale",
     "is_request",
     "network_reply",
     "read",

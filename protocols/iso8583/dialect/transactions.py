@@ -88,6 +88,7 @@ _BY_TYPE_CODE: Mapping[_Row, Mapping[str, Transaction]] = {
     },
 }
 
+_SALE_MTIS = frozenset({"0100", "0101", "0200", "0201"})
 _REVERSAL = _transaction(Kind.REVERSAL)
 _FINANCIAL = frozenset({"010", "012", "020", "022"})
 _REVERSALS = frozenset({"040", "042"})
@@ -105,6 +106,13 @@ def transaction_of(dialect: Dialect, mti: str, message: Message) -> Transaction 
         by_type_code = _BY_TYPE_CODE[row]
         transaction = by_type_code.get(message.text(60)[:2]) or by_type_code.get("")
     return transaction if transaction is not None else _unsupported(dialect, row)
+
+
+def is_plain_sale(message: Message) -> bool:
+    """Whether it can only be a sale, which load may refuse without reading the rest."""
+    text = message.text
+    plain = message.mti in _SALE_MTIS and text(3)[:2] == "00"
+    return plain and text(25) != PREAUTHORIZED
 
 
 def is_linked(dialect: Dialect, message: Message) -> bool:

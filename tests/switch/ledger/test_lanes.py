@@ -828,3 +828,20 @@ async def test_a_slow_and_long_queue_is_seen() -> None:
         for n in range(100, 140):
             bench.put(n, 1)
         assert bench.lane.wait_ns > 400_000_000
+
+
+def test_a_queue_stands_when_the_first_in_line_has_waited_long_for_long() -> None:
+    bench = Bench(batch_max=1)
+    said = []
+    for number in range(1, 8):
+        bench.put(number)
+    for milliseconds in (30, 20, 60, 60, 60):
+        bench.clock.advance(milliseconds / 1000)
+        bench.lane._take()
+        said.append(bench.lane.standing)
+    assert said == [False, False, False, True, True], "40 ms of waiting, for more than 100 ms"
+    bench.lane._take()
+    bench.lane._take()
+    bench.put(9)
+    bench.lane._take()
+    assert not bench.lane.standing, "one that has not waited ends it"
