@@ -51,8 +51,8 @@ class Journal:
     def kept(self) -> bool:
         return self._file is not None
 
-    def write(self, entry: Entry) -> None:
-        """Take one entry; it reaches the file with the next `flush`."""
+    def write(self, entry: msgspec.Struct) -> None:
+        """Take one entry, an `Entry` or a line of a life; the next `flush` hands it on."""
         self._lines.append(self._encoder.encode(entry))
 
     def flush(self) -> None:

@@ -1,211 +1,46 @@
-"""A switch of real processes before a real Postgres, an acquirer with a journal, and the reckoning.
+"""Fixtures of the faults: a stage, a switch on it, tills before it, and the judgement after it.
 
-Counts are small enough for every run; CITYCARD_FAULTS=20 makes twenty times as many faults.
+Counts are small enough for every run; CITYCARD_FAULTS=25 makes 25 times as many faults. Each
+test ends with the reckoning and the audit, and adds a row to the table that the run ends with.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
+import socket
 import tempfile
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
-import msgspec
 import pytest
 
-from loadtest.journal import Entry, read_journal
-from loadtest.tally import INDEFINITE_CODES, Progress, Summary
-from switch import config as configuration
-from switch.app import ReadyState
 from switch.demo import stage
-from switch.demo.children import switch_serving
-from switch.keys import make_key, read_key
-from switch.ledger import bridge
-from switch.ledger.audit import AuditReport, audit
+from tests.faults.life_reckoning import Reckoned
+from tests.faults.lived import Life, until
+from tests.faults.outage import family
+from tests.faults.reckoning_table import FaultRow, Record, fault_row, rows_of, table
+from tests.faults.staged import Staged, stage_on
+
+__all__ = ["fault_row"]
 
 FAULTS = int(os.environ.get("CITYCARD_FAULTS", "1"))
 CARDS = 300
-PATIENCE_SECONDS = 60.0
 BUDGET_MS = 800
-CONFIGURATION = """\
-[server]
-metrics_port = 0
-drain_seconds = 5
-
-[ledger]
-connect_timeout_seconds = 2
-
-[[links]]
-name = "retail-1"
-port = 0
-budget_ms = {budget_ms}
-"""
-
-PURCHASES = """
-select p.terminal, p.stan, p.local_at, p.outcome, p.approved_minor, p.rrn,
-       exists (select from ledger.authorization r
-               where r.shard = p.shard and r.original_id = p.authorization_id
-                 and r.kind = 'reversal' and r.outcome = 'approved') as reversed
-from ledger.authorization p where p.kind = 'purchase'
-"""
-
-
-class Staged(msgspec.Struct, frozen=True):
-    """A ledger with cards on it, and the configuration of a switch before it."""
-
-    url: str
-    home: Path
-    config_file: Path
-    config: configuration.Config
-    crowd: stage.Crowd
-
-    @contextmanager
-    def serving(self, *, workers: int = 2, backend: str = "asyncio") -> Iterator[ReadyState]:
-        with switch_serving(
-            config=self.config_file,
-            url=self.url,
-            directory=self.home,
-            workers=workers,
-            backend=backend,
-        ) as ready:
-            yield ready
-
-    def ready(self) -> ReadyState:
-        """What the supervisor says now."""
-        return msgspec.json.decode((self.home / "ready.json").read_bytes(), type=ReadyState)
-
-    def log(self) -> str:
-        return (self.home / "switch.log").read_text("utf-8", errors="replace")
-
-    def rows(self, query: str = PURCHASES) -> list[Any]:
-        async def fetch() -> list[Any]:
-            connection = await bridge.connect(self.url)
-            try:
-                return list(await connection.fetch(query))
-            finally:
-                await connection.close()
-
-        return bridge.run("asyncio", fetch)
-
-    def audit(self) -> AuditReport:
-        async def check() -> AuditReport:
-            connection = await bridge.connect(self.url)
-            try:
-                caps = self.config.tiers.balance_caps_minor()
-                return await audit(connection, balance_caps_minor=caps)
-            finally:
-                await connection.close()
-
-        return bridge.run("asyncio", check)
-
-
-class Acquirer:
-    """The load generator as a process of its own; iterate it for its progress each second."""
-
-    def __init__(self, staged: Staged, port: int, *arguments: str) -> None:
-        self.journal = staged.home / "acquirer.jsonl"
-        self._summary = staged.home / "acquirer.json"
-        crowd = staged.crowd
-        command = [
-            *(sys.executable, "-m", "loadtest.acquirer", "--port", str(port), "--progress"),
-            *("--cards", str(crowd.cards), "--blocked-cards", str(crowd.blocked)),
-            *("--poor-cards", str(crowd.poor), "--journal", str(self.journal)),
-            *("--json", str(self._summary), *arguments),
-        ]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
-
-    def __iter__(self) -> Iterator[Progress]:
-        """Each second as it happens; those are left out that passed while nobody listened."""
-        assert self.process.stdout is not None
-        begun = 0.0
-        for line in self.process.stdout:
-            if b'"second"' in line:
-                progress = msgspec.json.decode(line, type=Progress)
-                begun = begun or time.monotonic() - progress.second
-                if time.monotonic() - begun < progress.second + 1:
-                    yield progress
-
-    def stop(self) -> None:
-        """Nothing new is sent; what was sent is waited for."""
-        self.process.terminate()
-
-    def summary(self) -> Summary:
-        self.process.wait(PATIENCE_SECONDS)
-        return msgspec.json.decode(self._summary.read_bytes(), type=Summary)
-
-    def entries(self) -> list[Entry]:
-        return read_journal(self.journal)
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-
-
-def until(condition: Callable[[], Any], patience_seconds: float = PATIENCE_SECONDS) -> Any:
-    """Look until the condition holds; what it said then."""
-    give_up = time.monotonic() + patience_seconds
-    while not (found := condition()):
-        assert time.monotonic() < give_up, "waited too long"
-        time.sleep(0.02)
-    return found
-
-
-def reckon(entries: list[Entry], rows: list[Any], *, unknown_may_stand: bool) -> list[str]:
-    """Everything in which the journal and the ledger disagree, by key.
-
-    An approval that was told stands once, with its amount and RRN, and is not given back.
-    What was refused has moved nothing. What was answered 91 or not at all has moved nothing
-    either, unless a switch died before it could settle that (`unknown_may_stand`).
-    """
-    stored = defaultdict(list)
-    for row in rows:
-        stored[row["terminal"], row["stan"], row["local_at"]].append(row)
-    told = defaultdict(list)
-    for entry in entries:
-        told[entry.terminal, entry.stan, entry.local_at].append(entry)
-    wrong = []
-    for key, answers in told.items():
-        name = "-".join(key)
-        standing = [row for row in stored[key] if row["approved_minor"] and not row["reversed"]]
-        approvals = [answer for answer in answers if answer.code == "00"]
-        codes = {answer.code for answer in answers}
-        refusals = codes - INDEFINITE_CODES - {"00", ""}
-        if approvals and [(row["approved_minor"], row["rrn"]) for row in standing] != [
-            (approvals[0].approved_minor, approvals[0].rrn)
-        ]:
-            wrong.append(f"{name}: told approved, in the ledger {len(standing)} times")
-        if refusals and (standing or approvals):
-            wrong.append(f"{name}: told {codes}, and money moved")
-        if standing and not approvals and not refusals and not unknown_may_stand:
-            wrong.append(f"{name}: told {codes}, and it stands approved")
-    wrong += [
-        f"{'-'.join(key)}: approved in the ledger and never asked for"
-        for key, found in stored.items()
-        if key not in told and any(row["approved_minor"] for row in found)
-    ]
-    return wrong
-
-
-def stage_on(url: str, home: Path, crowd: stage.Crowd, budget_ms: int) -> Staged:
-    home.mkdir(exist_ok=True)
-    config_file = home / "citycard.toml"
-    config_file.write_text(CONFIGURATION.format(budget_ms=budget_ms), "utf-8")
-    config = configuration.load(config_file)
-    make_key(home / "card_number.key")
-    key = read_key(home / "card_number.key")
-    bridge.run("asyncio", stage.set_stage, url, config, key, crowd, lambda _step: None)
-    return Staged(url, home, config_file, config, crowd)
-
+LIFE_CROWD = stage.Crowd(1_000, 5, 15)
+LIFE_LINK = "partial_approval = true"
 
 Setting = Callable[..., Staged]
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody has just now, for a switch that starts more than once on it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 @pytest.fixture
@@ -220,26 +55,78 @@ def own_ledger() -> Iterator[Path]:
 
 @pytest.fixture
 def setting(tmp_path: Path) -> Setting:
-    """`setting(url, crowd, budget_ms)` sets a stage on an empty or migrated database."""
+    """`setting(url, crowd, budget_ms)` sets a stage on an empty or migrated database.
 
-    def set_on(url: str, crowd: stage.Crowd | None = None, budget_ms: int = BUDGET_MS) -> Staged:
+    `ledger` and `link` are lines for these sections of the configuration, `port` the link's.
+    """
+
+    def set_on(
+        url: str, crowd: stage.Crowd | None = None, budget_ms: int = BUDGET_MS, **more: Any
+    ) -> Staged:
         chosen = crowd or stage.Crowd(CARDS, 3, 6)
-        return stage_on(url, tmp_path / "switch", chosen, budget_ms)
+        return stage_on(url, tmp_path / "switch", chosen, budget_ms=budget_ms, **more)
 
     return set_on
 
 
 @pytest.fixture
-def acquirer() -> Iterator[Callable[..., Acquirer]]:
-    started: list[Acquirer] = []
+def life() -> Iterator[Callable[..., Life]]:
+    """`life(staged, port, *arguments)` lets tills live before a switch or a proxy."""
+    started: list[Life] = []
 
-    def start(staged: Staged, port: int, *arguments: str) -> Acquirer:
-        started.append(Acquirer(staged, port, *arguments))
+    def start(staged: Staged, port: int, *arguments: str) -> Life:
+        started.append(Life(staged, port, *arguments))
         return started[-1]
 
     yield start
     for each in started:
         each.end()
+
+
+@pytest.fixture
+def life_setting(setting: Setting) -> Setting:
+    """As `setting`, for tills: more cards, and a link that takes partial approvals."""
+
+    def set_on(url: str, **chosen: Any) -> Staged:
+        return setting(url, **({"crowd": LIFE_CROWD, "link": LIFE_LINK} | chosen))
+
+    return set_on
+
+
+@pytest.fixture
+def judged(fault_row: Record) -> Callable[..., Reckoned]:
+    """`judged(life, fault, injected)`: the reckoning as a row of the table; fails if unsound."""
+
+    def judge(lived: Life, fault: str, injected: int, note: str = "", late: int = 0) -> Reckoned:
+        found = lived.reckoned()
+        found.unresolved += late
+        fault_row(
+            FaultRow(
+                fault,
+                injected,
+                found.acknowledged,
+                len(found.lost),
+                len(found.double),
+                found.unresolved,
+                note,
+            )
+        )
+        assert found.sound, found.worst
+        assert not found.unresolved, f"{found.unresolved} messages are unresolved"
+        return found
+
+    return judge
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What the faults did to the money, in a table."""
+    reports = [
+        report for name in ("passed", "failed") for report in terminalreporter.getreports(name)
+    ]
+    rows = rows_of(reports)
+    if rows:
+        terminalreporter.section("faults under traffic")
+        terminalreporter.write_line(table(rows))
 
 
 class Processes:
@@ -248,21 +135,8 @@ class Processes:
     def __init__(self) -> None:
         self._stopped: list[int] = []
 
-    def family(self, pid: int) -> list[int]:
-        """The process and its children."""
-        family = [pid]
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                try:
-                    stat = (folder / "stat").read_text()
-                except OSError:
-                    continue
-                if int(stat.rpartition(")")[2].split()[1]) == pid:
-                    family.append(int(folder.name))
-        return family
-
     def stop(self, pid: int) -> None:
-        for each in self.family(pid):
+        for each in family(pid):
             os.kill(each, signal.SIGSTOP)
             self._stopped.append(each)
 
@@ -283,8 +157,17 @@ def processes() -> Iterator[Processes]:
 
 
 @pytest.fixture
-def reckoning() -> Callable[..., list[str]]:
-    return reckon
+def scraped() -> Callable[[int, str], float]:
+    """`scraped(port, name)`: all samples of a metric of a worker, added up."""
+
+    def scrape(port: int, name: str) -> float:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        samples = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+        assert samples, f"there is no metric {name}"
+        return sum(float(line.rpartition(" ")[2]) for line in samples)
+
+    return scrape
 
 
 @pytest.fixture

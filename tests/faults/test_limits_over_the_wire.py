@@ -8,7 +8,8 @@ from collections import Counter, defaultdict
 import anyio
 
 from loadtest.crowd import Attempt, Behaviour
-from loadtest.wire import Wire
+from loadtest.wire import Asked, Wire
+from protocols.iso8583.dialect import NetworkFunction
 from switch.demo import stage
 
 CARDS, POOR, SALES = 50, 25, 20
@@ -50,13 +51,17 @@ async def hammer(port: int) -> dict[int, Counter[str]]:
             for index, stan in mine
         ]
         async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+            await stream.send(wire.management(NetworkFunction.SIGN_ON, 1, at_seconds))
+            assert framer.feed(await stream.receive()), "the sign-on is answered"
             await stream.send(b"".join(frames))
             left = len(frames)
             while left:
                 for received in framer.feed(await stream.receive()):
-                    answer = wire.read(received)
-                    assert answer is not None
-                    told[int(answer[0].stan) // 100][answer[1].code] += 1
+                    heard = wire.read(received)
+                    assert isinstance(heard, tuple)
+                    assert not isinstance(heard, Asked)
+                    key, answer = heard
+                    told[int(key.stan) // 100][answer.code] += 1
                     left -= 1
 
     with anyio.fail_after(60):
