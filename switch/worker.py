@@ -54,7 +54,7 @@ from switch.standin import Desk, Drain, desk_of
 from switch.terms import load_terms
 
 READY_SECONDS_MAX = 60
-FLUSH_SECONDS = 1.0
+FLUSH_SECONDS = 2.5
 METRICS_PORT_AGAIN_SECONDS = 0.1
 OPEN_FILES_KEPT = 128
 """File descriptors that connections leave to the ledger, the metrics and the loop itself."""
@@ -108,6 +108,7 @@ class Worker:
         key = read_key(Path(assignment.card_key_file))
         seconds = float(config.ledger.connect_timeout_seconds)
         turns = anyio.Semaphore(config.limits.batches_at_once)
+        opening = anyio.Semaphore(1)
         self.lanes = [
             Lane(
                 shard,
@@ -120,6 +121,7 @@ class Worker:
                     refund_days_max=config.refunds.days_max,
                 ),
                 turns=turns,
+                opening=opening,
                 terms=terms,
                 calendar=self.calendar,
                 clock=clock,

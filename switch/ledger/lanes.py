@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from datetime import date
 
 NANOSECONDS = 1_000_000_000
-RECONNECT_FIRST_SECONDS = 0.05
+RECONNECT_FIRST_SECONDS = 0.02
+RECONNECT_GROWTH = 1.25
+"""A try is cheap, and what it comes too late is time in which nothing is approved."""
 RECONNECT_MAX_SECONDS = 1.0
 RECONNECT_PATIENCE_SECONDS = 0.05
 """A server that is there takes milliseconds; what waits longer is better told, or stood in for."""
@@ -84,7 +86,11 @@ def _refuse_down(ticket: Ticket, _medium: bytes) -> None:
 
 
 class Lane:
-    """The only writer of one shard in this process."""
+    """The only writer of one shard in this process.
+
+    `turns` bounds how many lanes have a batch under way, `opening` how many connect: after an
+    outage one lane that is up approves while the others follow; all at once would all be slow.
+    """
 
     def __init__(
         self,
@@ -94,6 +100,7 @@ class Lane:
         batch_max: int,
         open_ledger: Callable[[], Awaitable[LaneLedger]],
         turns: anyio.Semaphore | None = None,
+        opening: anyio.Semaphore | None = None,
         terms: Terms,
         calendar: BusinessCalendar,
         clock: Clock,
@@ -110,6 +117,7 @@ class Lane:
         self._batch_max = batch_max
         self._open_ledger = open_ledger
         self._turns = turns or anyio.Semaphore(1)
+        self._opening = opening or anyio.Semaphore(1)
         self._calendar = calendar
         self._clock = clock
         self._metrics = metrics
@@ -165,7 +173,8 @@ class Lane:
             ledger = await self._opened()
             if ledger is None:
                 back_off_seconds = min(
-                    max(back_off_seconds * 2, RECONNECT_FIRST_SECONDS), RECONNECT_MAX_SECONDS
+                    max(back_off_seconds * RECONNECT_GROWTH, RECONNECT_FIRST_SECONDS),
+                    RECONNECT_MAX_SECONDS,
                 )
                 continue
             back_off_seconds = 0.0
@@ -183,7 +192,8 @@ class Lane:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._go_down_soon)
             try:
-                ledger = await self._open_ledger()
+                async with self._opening:
+                    ledger = await self._open_ledger()
             except (LedgerLost, LedgerRefused) as error:
                 self._go_down(str(error))
             tasks.cancel_scope.cancel()

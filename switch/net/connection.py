@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 RECEIVE_BYTES = 16_384
 """The largest chunk taken at once: some 80 messages, so that no link holds the process long."""
-LINGER_SECONDS = 0.5
+LINGER_SECONDS = 2.0
 """How long a closing link waits for the peer to close too, so that it reads its last answers."""
 QUIET_SECONDS = 0.5
 """A peer that was told to go, or cannot be told, is done when nothing came for so long."""
@@ -162,8 +162,10 @@ class Connection:
             begun_ns = self.frame_begun_ns or now_ns
             frames = framer.feed(chunk)
             if frames:
-                self._take(frames[:1], begun_ns)
-                self._take(frames[1:], now_ns)
+                # A full chunk is a sign that more has come than was read.
+                shed = self.link.shedding(behind=len(chunk) >= RECEIVE_BYTES)
+                self._take(frames[:1], begun_ns, shed)
+                self._take(frames[1:], now_ns, shed)
                 self.link.metrics.stage("read", (clock.monotonic_ns() - now_ns) / NANOSECONDS)
                 self.frame_begun_ns = now_ns if framer.buffered_bytes else 0
             else:
@@ -176,8 +178,7 @@ class Connection:
             offset=fault.offset,
         )
 
-    def _take(self, frames: list[Frame], received_ns: int) -> None:
-        shed = self.link.shedding() if frames else None
+    def _take(self, frames: list[Frame], received_ns: int, shed: Outcome | None = None) -> None:
         unread = 0
         for one in frames:
             try:

@@ -39,8 +39,9 @@ Submit = Callable[[Request, Callable[[Reply], None]], None]
 AskTotals = Callable[[str, str, date, Callable[[Totals | None], None]], None]
 """A link, a terminal of it (empty: all) and a business day; what was posted, or None where
 nobody can tell now."""
-Sheds = Callable[[Segment, int], Outcome | None]
-"""Whether a plain sale of this segment and budget (ns) would be refused for load just now."""
+Sheds = Callable[[Segment, int, bool], Outcome | None]
+"""Whether a plain sale of this segment and budget (ns) is refused for load just now; the last
+says whether more has come than could be read."""
 
 _log = get_log("links")
 
@@ -125,11 +126,11 @@ class Link:
         self.closed(connection, WHY_CLOSED["tls"])
         return False
 
-    def shedding(self) -> Outcome | None:
-        """How a plain sale would be refused for load just now, None where it would not."""
+    def shedding(self, *, behind: bool) -> Outcome | None:
+        """How a plain sale is refused for load just now, None where it is not."""
         if self._sheds is None:
             return None
-        return self._sheds(self.terms.segment, self.terms.budget_ms * 1_000_000)
+        return self._sheds(self.terms.segment, self.terms.budget_ms * 1_000_000, behind)
 
     def dates(self) -> tuple[datetime, str]:
         """The ledger's local time to the second, and its business day as MMDD (DE15)."""

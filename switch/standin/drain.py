@@ -35,7 +35,7 @@ CARDS_AT_ONCE = 64
 """Enough to fill the lanes' batches beside live traffic, few enough not to crowd it out."""
 ANSWER_SECONDS_MAX = 30.0
 """A posting that brought no answer by then is asked for again under its key."""
-RETRY_SECONDS = 2.0
+RETRY_SECONDS = 0.5
 UNHURRIED_NS = 3_600_000_000_000
 """Budget of an advice: nobody waits for it, it must only be written."""
 KEPT_US = 86_400_000_000

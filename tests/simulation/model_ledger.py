@@ -276,9 +276,7 @@ class ModelLedger(ModelFacts):
             raise LedgerRefused("23505", "authorization_key")
         taken_back = [self._stranger_taken_back(row) for row in written]
         taken_back = [each for each in taken_back if each is not None]
-        before = {
-            self._stranger_taken_back(row) for row in self.rows_of.get(0, []) if taken_back
-        }
+        before = {self._stranger_taken_back(row) for row in self.rows_of.get(0, []) if taken_back}
         if len(set(taken_back)) < len(taken_back) or not before.isdisjoint(taken_back):
             raise LedgerRefused("23505", "authorization_stranger_reversed")
         moved: dict[int, int] = {}

@@ -185,16 +185,18 @@ async def test_before_the_lanes_are_up_requests_are_declined() -> None:
 async def test_sales_are_shed_unread_only_where_every_lane_would_refuse_them() -> None:
     switch = Switch(lane_queue_max=10)
     retail, transit, budget_ns = Segment.RETAIL, Segment.TRANSIT, 800_000_000
-    assert switch.pipeline.sheds(retail, budget_ns) is None, "nothing waits"
+    assert switch.pipeline.sheds(retail, budget_ns, False) is None, "nothing waits"
     async with running(switch):
         for lane in switch.lanes[:-1]:
             lane._queue.extend([Ticket(purchase(), print, print)] * 9)
-        assert switch.pipeline.sheds(retail, budget_ns) is None, "one lane has room"
+        assert switch.pipeline.sheds(retail, budget_ns, False) is None, "one lane has room"
         switch.lanes[-1]._queue.extend([Ticket(purchase(), print, print)] * 9)
-        assert switch.pipeline.sheds(retail, budget_ns) is Outcome.OVERLOADED
-        assert switch.pipeline.sheds(transit, budget_ns) is None, "taps are shed last"
+        assert switch.pipeline.sheds(retail, budget_ns, False) is Outcome.OVERLOADED
+        assert switch.pipeline.sheds(transit, budget_ns, False) is None, "taps are shed last"
         switch.lanes[0].down = True
-        assert switch.pipeline.sheds(retail, budget_ns) is None, "who stands in must see them"
+        assert switch.pipeline.sheds(retail, budget_ns, False) is None, (
+            "who stands in must see them"
+        )
         switch.lanes[0].down = False
         for lane in switch.lanes:
             lane._queue.clear()

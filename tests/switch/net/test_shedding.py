@@ -32,7 +32,7 @@ def overloaded(serving, approver, link_terms, dialect):
     async def begun(**link):
         asked = []
 
-        def sheds(segment, budget_ns):
+        def sheds(segment, budget_ns, behind):
             asked.append((segment, budget_ns))
             return Outcome.NO_BUDGET
 
