@@ -324,6 +324,11 @@ class Acquirer:
             step.restated_minor = replacement_minor
         elif undone:
             step.result = Result.UNDONE
+        elif answer.code == "51" and step.approval is None:
+            # What gave money back can be refused so only where it had been approved: it stands.
+            step.result = Result.APPROVED
+            about_minor = step.about.standing_minor if step.about is not None else 0
+            step.restated_minor = step.amount_minor or about_minor
         elif answer.code in ("51", "12"):
             step.result = Result.APPROVED if step.approval is not None else Result.OPEN
         else:

@@ -378,7 +378,17 @@ class Upstreams:
             partial=request.replacement_minor > 0,
         )
 
+        settled = ticket.on_settled
+
+        def marked_again(done: Ticket) -> None:
+            settled(done)
+            # The original may have come into the book after the first look, and been taken
+            # back in the ledger since: marking it is the same however often it is done.
+            if not self._book.reverse(ReversalAsked(intent, _leave_it, _leave_it_away)):
+                _log.error("a reversal was not marked again", upstream=name, stan=request.stan)
+
         def written(shard: int) -> None:
+            ticket.on_settled = marked_again
             approved_minor = request.amount.amount_minor
             taken = Forwarded(name, Outcome.APPROVED, approved_minor, "", request.rrn)
             self._pipeline.post_forwarded(ticket, taken, shard)
@@ -394,6 +404,14 @@ class Upstreams:
     def _transmitted_at(self) -> str:
         """DE7: MMDDhhmmss in UTC (ISO 8583:1987)."""
         return f"{_EPOCH + timedelta(microseconds=self._clock.now_us()):%m%d%H%M%S}"
+
+
+def _leave_it(_shard: int) -> None:
+    """Marked."""
+
+
+def _leave_it_away() -> None:
+    """The ledger is away: the acquirer's repeat, or its reconciliation, comes to it."""
 
 
 _BEING_REVERSED = (ForwardState.REVERSING, ForwardState.REVERSED)
