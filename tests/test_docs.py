@@ -16,7 +16,7 @@ import pytest
 
 from switch.cli import app
 from switch.config import MAIN_FILE, Config
-from switch.metrics import CATALOGUE, Metric
+from switch.metrics_catalogue import CATALOGUE, Metric
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from switch.metrics import CATALOGUE
+from switch.metrics_catalogue import CATALOGUE
 
 SECTIONS = ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"]
 _SUFFIX = re.compile(r"_(bucket|sum|count)$")

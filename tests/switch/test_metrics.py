@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from protocols.message import Kind, Outcome, Segment
-from switch import metrics as catalogue
-from switch.metrics import CATALOGUE, LABEL_VALUES, LINK, UPSTREAM, Metrics
+from switch import metrics_catalogue as catalogue
+from switch.metrics import Metrics
+from switch.metrics_catalogue import CATALOGUE, LABEL_VALUES, LINK, UPSTREAM
 
 CARD = "6222021234567890123"
 LONG_RUN = re.compile(r"(?<![.\d])\d{13}")  # decimals of a sum of seconds are no card number

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from switch.metrics import LINK_STATES
+from switch.metrics_catalogue import LINK_STATES
 from switch.net.link_state import (
     TRANSITIONS,
     Event,
