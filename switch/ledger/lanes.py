@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 NANOSECONDS = 1_000_000_000
 RECONNECT_FIRST_SECONDS = 0.02
-RECONNECT_GROWTH = 1.25
-"""A try is cheap, and what it comes too late is time in which nothing is approved."""
+RECONNECT_SHARE = 1 / 16
+"""Tries are this part of the outage apart: none comes later than a sixteenth after the return."""
 RECONNECT_MAX_SECONDS = 1.0
 RECONNECT_PATIENCE_SECONDS = 0.05
 """A server that is there takes milliseconds; what waits longer is better told, or stood in for."""
@@ -168,12 +168,14 @@ class Lane:
     async def run(self) -> None:
         """Serve until cancelled, reconnecting for as long as it takes."""
         back_off_seconds = 0.0
+        lost_ns = self._clock.monotonic_ns()
         while True:
             await anyio.sleep(back_off_seconds)
             ledger = await self._opened()
             if ledger is None:
+                away_seconds = (self._clock.monotonic_ns() - lost_ns) / NANOSECONDS
                 back_off_seconds = min(
-                    max(back_off_seconds * RECONNECT_GROWTH, RECONNECT_FIRST_SECONDS),
+                    max(away_seconds * RECONNECT_SHARE, RECONNECT_FIRST_SECONDS),
                     RECONNECT_MAX_SECONDS,
                 )
                 continue
@@ -184,6 +186,7 @@ class Lane:
             except LedgerLost as error:
                 _log.warning("ledger connection lost", shard=self.shard, reason=str(error))
             finally:
+                lost_ns = self._clock.monotonic_ns()
                 ledger.terminate()
 
     async def _opened(self) -> LaneLedger | None:
