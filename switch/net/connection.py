@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 RECEIVE_BYTES = 16_384
 """The largest chunk taken at once: some 80 messages, so that no link holds the process long."""
+BEHIND_BYTES = RECEIVE_BYTES // 4
+"""A chunk of some 20 messages: more came meanwhile than one reads where nothing waits."""
 LINGER_SECONDS = 2.0
 """How long a closing link waits for the peer to close too, so that it reads its last answers."""
 QUIET_SECONDS = 0.5
@@ -162,8 +164,7 @@ class Connection:
             begun_ns = self.frame_begun_ns or now_ns
             frames = framer.feed(chunk)
             if frames:
-                # A full chunk is a sign that more has come than was read.
-                shed = self.link.shedding(behind=len(chunk) >= RECEIVE_BYTES)
+                shed = self.link.shedding(behind=len(chunk) >= BEHIND_BYTES)
                 self._take(frames[:1], begun_ns, shed)
                 self._take(frames[1:], now_ns, shed)
                 self.link.metrics.stage("read", (clock.monotonic_ns() - now_ns) / NANOSECONDS)
