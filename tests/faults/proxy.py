@@ -22,7 +22,7 @@ from anyio.abc import SocketStream, TaskGroup
 
 LENGTH_BYTES = 2
 _BIND = b"B"
-_PREPARES_POSTING = re.compile(rb"(\w+\0)[^\0]*\bpost_batch\b")
+_PREPARES_POSTING = re.compile(rb"P.{4}(\w+\0)[^\0]*\bpost_batch\b", re.DOTALL)
 """The name under which a connection prepares its postings (Parse of the wire protocol)."""
 CHUNK_BYTES = 65_536
 START_SECONDS_MAX = 10.0

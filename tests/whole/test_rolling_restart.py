@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 
 import msgspec
 import pytest
@@ -13,7 +14,8 @@ import pytest
 from loadtest.journal import read_journal
 from loadtest.tally import Summary
 
-SECONDS = 14
+SECONDS_MAX = 120
+"""The load is ended when the restarts are done; this only bounds it."""
 RATE = 150
 RESTARTS = 2
 CARDS = 12
@@ -27,7 +29,7 @@ def test_two_restarts_of_two_workers_under_load(staged, serve, rows, eventually,
     acquirer = subprocess.Popen(
         [
             *(sys.executable, "-m", "loadtest.acquirer", "--port", str(ready.links["retail-1"])),
-            *("--rate", str(RATE), "--seconds", str(SECONDS), "--links", "6"),
+            *("--rate", str(RATE), "--seconds", str(SECONDS_MAX), "--links", "6"),
             *("--cards", str(CARDS), "--blocked-cards", "1", "--poor-cards", "1"),
             *("--mix", "repeat=0.05", "--journal", str(journal), "--json", str(figures)),
         ],
@@ -41,18 +43,21 @@ def test_two_restarts_of_two_workers_under_load(staged, serve, rows, eventually,
             eventually(lambda: switch.log().count("all workers restarted") == restart)  # noqa: B023
             pids.append(set(switch.ready().workers))
         assert acquirer.poll() is None, "the load ended before the restarts did"
+        acquirer.terminate()
         assert acquirer.wait(60) == 0, figures.read_text() if figures.exists() else "no summary"
     finally:
         acquirer.kill()
         acquirer.wait()
     assert len(set.union(*pids)) == 2 * (RESTARTS + 1), "each worker was another process each time"
     summary = msgspec.json.decode(figures.read_bytes(), type=Summary)
-    assert summary.sent == summary.answered > SECONDS * RATE / 2
+    assert summary.sent == summary.answered > 2 * RATE
     assert (summary.drops, summary.not_sent, summary.unmatched) == (0, 0, 0)
     assert summary.connects > summary.links, "connections were signed off and made anew"
     entries = read_journal(journal)
     assert not [entry for entry in entries if entry.unanswered or entry.late]
-    assert {entry.code for entry in entries} <= {"00", "14", "51", "61", "62", "65", "34"}
+    codes = Counter(entry.code for entry in entries)
+    assert set(codes) <= {"00", "14", "51", "61", "62", "65", "34", "91"}
+    assert codes["91"] <= len(entries) / 20, "a busy machine may refuse a few for load, no more"
     told = {(entry.terminal, entry.stan) for entry in entries if entry.code == "00"}
     approved = rows(
         staged.url,

@@ -80,7 +80,7 @@ def offer() -> Callable[..., Offer]:
     return made
 
 
-CARDS, BLOCKED, POOR = 8, 1, 1
+CARDS, BLOCKED, POOR = 24, 1, 1
 """Card 0 is blocked, card 1 has 3.00, the others have enough."""
 
 

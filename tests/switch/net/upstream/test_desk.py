@@ -186,10 +186,17 @@ async def test_more_than_a_host_may_have_under_way_is_refused(staged):
         await city.until_states("reversed", "reversed")
 
 
-async def test_a_budget_too_short_for_the_host_asks_it_nothing_more(city):
-    reply = await city.ask(request(SILENT, budget_ms=100))
-    assert reply.outcome in (Outcome.DESTINATION_DOWN, Outcome.NO_BUDGET, Outcome.OUTCOME_UNKNOWN)
-    await city.until_states("reversed")
+async def test_a_budget_shorter_than_the_hosts_time_ends_the_wait(staged):
+    """The decline is posted as the budget ends, so on a busy machine it may be later than that."""
+    async with staged(timeout_ms=15_000) as stage, stage.worker() as city:
+        await city.up()
+        reply = await city.ask(request(SILENT, budget_ms=800))
+        assert reply.outcome in (
+            Outcome.DESTINATION_DOWN,
+            Outcome.OUTCOME_UNKNOWN,
+            Outcome.ANSWERED_LATE,
+        )
+        await city.until_states("reversed")
 
 
 async def test_an_acquirers_reversal_is_answered_at_once_and_told_to_the_host(city: City):
