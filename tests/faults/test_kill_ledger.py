@@ -14,8 +14,11 @@ BACKENDS = ["asyncio", "trio"]
 BARE_RESTARTS_MIN, BARE_RESTARTS_MAX = 3, 20
 QUIET_EVERY = 5
 """After so many kills the ledger is left alone, so that what may take its time shows."""
-RATIO_MAX = 2.0
-"""Asserted where there are enough kills for a median to mean something."""
+RATIO_MAX = 1.5
+"""Asserted where there are enough kills for a median to mean something.
+
+What is promised is 1.2 on a machine that does nothing else; this one may be running the rest.
+"""
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

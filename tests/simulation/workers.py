@@ -24,6 +24,7 @@ from switch.config import Config, parse
 from switch.deadline import DeadlineHeap
 from switch.decide import Terms, derived_key
 from switch.ledger.directory import Directory, Place
+from switch.ledger.doorstep import Doorstep
 from switch.ledger.forward_book import ForwardBook
 from switch.ledger.lanes import Lane
 from switch.ledger.sealed_request import RequestSealer
@@ -201,6 +202,7 @@ class Worker:
         self._ledger = town.ledger
         open_ledger = functools.partial(_opened, town.ledger, f"worker {number}")
         turns = anyio.Semaphore(dice.choice((1, 2)))
+        doorstep = Doorstep(self.clock)
         self.lanes = [
             Lane(
                 shard,
@@ -208,6 +210,7 @@ class Worker:
                 batch_max=dice.choice((2, 5, 16)),
                 open_ledger=open_ledger,
                 turns=turns,
+                doorstep=doorstep,
                 terms=terms(),
                 calendar=CALENDAR,
                 clock=self.clock,

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 import sniffio
 
-from switch.ledger import bridge, embedded
+from switch.ledger import bridge, embedded, sql
 
 
 async def test_a_query_answers_on_either_backend(
@@ -90,3 +90,40 @@ def test_run_starts_either_backend_with_a_loop_for_the_ledger(
         return sniffio.current_async_library(), found
 
     assert bridge.run(backend, main, 42) == (backend, 42)
+
+
+async def test_the_arrays_that_are_told_are_those_of_the_server(
+    connection: bridge.Connection,
+) -> None:
+    rows = await connection.fetch(
+        "select typname, oid::bigint, typelem::bigint, typdelim::text from pg_type"
+        " where typname::text = any ($1::text[]) and typnamespace = 'pg_catalog'::regnamespace",
+        list(bridge.ARRAYS),
+    )
+    told = {row["typname"]: (row["oid"], row["typelem"]) for row in rows}
+    assert told == bridge.ARRAYS
+    assert {row["typdelim"] for row in rows} == {","}
+
+
+async def test_a_new_connection_does_not_ask_what_an_array_is(
+    connection: bridge.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def asked(*_args: object) -> None:
+        raise AssertionError("the driver looked a type up")
+
+    monkeypatch.setattr(asyncpg.Connection, "_introspect_types", asked)
+    numbers = await connection.fetchval("select array[$1::bigint[], $2::bigint[]]", [1], [2])
+    assert numbers == [[1], [2]]
+    for query in sql.queries("lane.sql").values():
+        await connection.prepare(query)
+
+
+async def test_where_arrays_cannot_be_told_the_driver_asks(
+    database: str, ledger_loop: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge, "_TYPE_ROWS", [{}])
+    connection = await bridge.connect(database)
+    try:
+        assert await connection.fetchval("select $1::bigint[]", [1, 2]) == [1, 2]
+    finally:
+        await connection.close()
