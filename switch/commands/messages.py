@@ -1,7 +1,8 @@
-"""`decode` and `encode`: one ISO 8583 message between hex and JSON, for whoever debugs a link.
+"""`decode` and `encode`: one message between hex and JSON, for whoever debugs a link.
 
-The JSON is `{"mti": "0200", "fields": {"2": "…"}}`, numbers as they stand in the message and
-bytes (b fields) in hex; what one command prints, the other reads.
+The JSON of ISO 8583 is `{"mti": "0200", "fields": {"2": "…"}}`, numbers as they stand in the
+message and bytes (b fields) in hex; that of a reader's frame (`--spec tap`) names its type,
+device, sequence and body. What one command prints, the other reads.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from protocols.framing import Framer
 from protocols.iso8583 import FieldType, FieldValue, Message, Spec, UnknownSpec, decode, encode
 from protocols.iso8583 import spec_named as named
 from protocols.iso8583.network import KEY_BLOCK_FIELD
+from protocols.tap.frame import TapFramer
+from protocols.tap.shown import ShownFrame, shown, unshown
 from switch import config as configuration
 from switch.commands.exits import CommandFailed, Exit
 from switch.commands.ledger import Where
@@ -27,10 +30,12 @@ SECRET_FIELDS = frozenset({2, 34, 35, 36, 45, 52, 53, 55, 96})
 KEY_BLOCK_FIELDS = frozenset(KEY_BLOCK_FIELD.values())
 """Where a network message (class 08) carries working keys."""
 
+TAP = "tap"
 SpecName = Annotated[
     str,
     Parameter(
-        help="iso87_ascii, iso87_binary, iso93_ascii, iso93_binary or unionpay_pos (default)."
+        help="iso87_ascii, iso87_binary, iso93_ascii, iso93_binary, unionpay_pos (default), "
+        "or tap for a reader's frame."
     ),
 ]
 
@@ -63,6 +68,9 @@ def decode_message(
     config: Annotated[Path | None, Parameter(help="Configuration file, for --frame.")] = None,
 ) -> int:
     """Print a message as JSON. The output has full card numbers unless --mask is given."""
+    if spec == TAP:
+        write_json(shown(_tap_payload(_octets(given_or_stdin(hex)), frame), mask=mask))
+        return Exit.OK
     wanted = _spec(spec)
     octets = _octets(given_or_stdin(hex))
     if frame:
@@ -86,10 +94,13 @@ def encode_message(
     spec: SpecName = "unionpay_pos",
 ) -> int:
     """Print the hex of a message that is given as JSON in the form that decode prints."""
-    wanted = _spec(spec)
     text = given_or_stdin(json)
     if len(text) > INPUT_BYTES_MAX:
         raise CommandFailed(f"the JSON is over {INPUT_BYTES_MAX} characters; give one message")
+    if spec == TAP:
+        write(unshown(_shown_frame(text)).hex())
+        return Exit.OK
+    wanted = _spec(spec)
     try:
         shown = msgspec.json.decode(text, type=Shown)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -118,6 +129,25 @@ def _octets(text: str) -> bytes:
         raise CommandFailed(
             "the message is not hex; write two hexadecimal characters for each byte"
         ) from None
+
+
+def _shown_frame(text: str) -> ShownFrame:
+    try:
+        return msgspec.json.decode(text, type=ShownFrame)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise CommandFailed(
+            'the frame is not of the form {"type": "echo", "device": "D1", "sequence": 1, '
+            '"body": {}}; write it as decode prints it'
+        ) from None
+
+
+def _tap_payload(octets: bytes, framed: bool) -> bytes:
+    if not framed:
+        return octets
+    payloads = TapFramer().feed(octets)
+    if len(payloads) != 1:
+        raise CommandFailed(f"the hex is {len(payloads)} whole frames; give exactly one")
+    return payloads[0]
 
 
 def _payload(octets: bytes, link_name: str | None, file: Path | None) -> bytes:
