@@ -51,10 +51,32 @@ class Kind(StrEnum):
     REVERSAL = "reversal"
     HOLD_EXPIRY = "hold_expiry"
     """The switch's own: a hold, or a pending load, whose time is over."""
+    FARE = "fare"
+    """A single tap: a ride that is priced at once (bus, ferry, park gate)."""
+    TAP_ON = "tap_on"
+    """Opens a journey: the maximum fare is set aside, none moves."""
+    TAP_OFF = "tap_off"
+    """Settles a journey at its fare; what was set aside is free again."""
+    INCOMPLETE_FARE = "incomplete_fare"
+    """What the expiry of a journey's hold is posted as: nobody tapped off in time."""
+    FARE_CREDIT = "fare_credit"
+    """What a late tap is posted as that makes its day cheaper: money goes back."""
+    INSPECT = "inspect"
+    """Asks whether a card may pass: a door, an inspector's reader, a ticket; no money."""
+    OFFLINE_FARE = "offline_fare"
+    """A record of the purse on the chip, uploaded later; the chip was debited then."""
+    BILL_INQUIRY = "bill_inquiry"
+    """A bill was asked for with this card; no money, but rules count it."""
+    BILL = "bill"
+    """A bill of a debit file, collected by mandate."""
     REPEAT = "repeat"
     """A stored approval given out once more; written down, moves nothing."""
     TOMBSTONE = "tombstone"
     """Stands under the key of an original that was reversed before it came."""
+
+
+TAP_KINDS = frozenset({Kind.FARE, Kind.TAP_ON, Kind.TAP_OFF, Kind.INSPECT, Kind.OFFLINE_FARE})
+"""Kinds that come as taps, and have a `Tap`."""
 
 
 LINKED_KINDS = frozenset(
@@ -101,7 +123,12 @@ class Outcome(StrEnum):
     """More is asked than still stands of the original."""
     REVERSED_BEFORE = "reversed_before"
     """This message was reversed before it came."""
+    BILL_BUSY = "bill_busy"
+    """Another payment of the same bill is under way."""
+    BILL_PAID = "bill_paid"
     UNKNOWN_CARD = "unknown_card"
+    TAC_WRONG = "tac_wrong"
+    """A record of a chip that no chip of ours made."""
     CARD_STOLEN = "card_stolen"
     CARD_LOST = "card_lost"
     CARD_BLOCKED = "card_blocked"
@@ -143,6 +170,74 @@ class OriginalReference(msgspec.Struct, frozen=True, gc=False):
     mmdd: str = ""
 
 
+class Mode(StrEnum):
+    """What a reader stands at; with the line it names the fare, and by itself the venue."""
+
+    BUS = "bus"
+    METRO = "metro"
+    FERRY = "ferry"
+    TAXI = "taxi"
+    PARKING = "parking"
+    PARK = "park"
+    STADIUM = "stadium"
+    COMMUNITY = "community"
+
+
+class ChipVerdict(StrEnum):
+    """What the issuer's check of a chip's record says (TAC, domain §2.1)."""
+
+    GENUINE = "genuine"
+    OLD_KEY = "old_key"
+    """Genuine under the key before the newest one, within its overlap."""
+    WRONG = "wrong"
+
+
+class ChipRecord(msgspec.Struct, frozen=True, gc=False):
+    """One record of the purse on a chip (PBOC log of 23 bytes, domain §2.1), its TAC checked.
+
+    `counter` is the chip's offline transaction counter, 0 to 65535. `digest` (8 bytes) is of
+    all that the record says: the same counter with another digest is a clone or a replay.
+    `batch` (8 bytes) names the upload that it came in.
+    """
+
+    counter: int
+    overdraft_minor: int
+    digest: bytes
+    batch: bytes
+    verdict: ChipVerdict
+
+
+class ChipState(msgspec.Struct, frozen=True, gc=False):
+    """What a chip says of itself when it is loaded, as it was before.
+
+    `counter` is of its last record, -1 where it has made none.
+    """
+
+    counter: int
+    balance_minor: int
+
+
+class Tap(msgspec.Struct, frozen=True, gc=False):
+    """What a reader says beside card and amount.
+
+    `line`, `stop` and `vehicle` are the operator's codes, up to 12 characters each, empty
+    where there is none. `event_at_us` is the device's instant (epoch microseconds), never
+    later than when it was received: `clock_ahead` tells that it was, by more than the
+    tolerance. `fare_version` is the table that the device used. `record` is there for an
+    offline fare, `chip` for a load of the chip's purse.
+    """
+
+    mode: Mode
+    line: str
+    stop: str
+    vehicle: str
+    event_at_us: int
+    fare_version: int = 0
+    clock_ahead: bool = False
+    record: ChipRecord | None = None
+    chip: ChipState | None = None
+
+
 class Request(msgspec.Struct, frozen=True, gc=False):
     """One message of an acquirer, understood.
 
@@ -157,6 +252,11 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     after a partial reversal (DE95). `partial_allowed`: the terminal takes less than it asks
     for (response 10). `pin` is the keyed hash of the PIN that was entered, 16 bytes, empty
     without one. `standin_at_us` is when the switch approved it in stand-in, else 0.
+
+    `venue` is the venue's code (switch/venues.toml), empty where none is known. `medium` (16
+    bytes) names the card where the message has no number: readers know a card by it. `tap`
+    is there for what a reader says. `background` is work that waits while anything else
+    does: uploads and debit files; it is never shed and has no deadline that matters.
     """
 
     kind: Kind
@@ -186,11 +286,20 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     partial_allowed: bool = False
     pin: bytes = b""
     standin_at_us: int = 0
+    venue: str = ""
+    medium: bytes = b""
+    tap: Tap | None = None
+    background: bool = False
 
     @property
     def linked(self) -> bool:
         """Whether it is about another message, which must be loaded with it."""
         return self.original is not None or self.original_id != 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is decided on what is written, with nothing else of its account beside it."""
+        return self.linked or self.kind in TAP_KINDS or self.purse == "CHIP"
 
     @property
     def must_post(self) -> bool:
@@ -200,6 +309,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
             or self.kind is Kind.REVERSAL
             or self.kind is Kind.HOLD_EXPIRY
             or self.standin_at_us != 0
+            or self.kind is Kind.OFFLINE_FARE
         )
 
     @property
@@ -208,6 +318,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         return (
             self.must_post
             or self.kind is Kind.COMPLETION
+            or self.background
             or (self.kind is Kind.LOAD and self.linked)
         )
 
@@ -220,11 +331,40 @@ class Balance(msgspec.Struct, frozen=True, gc=False):
     available_minor: int
 
 
+class Fare(msgspec.Struct, frozen=True, gc=False):
+    """How a ride was priced: nominal plus the adjustments (zero or less) is what is charged.
+
+    Minor units. `charged_minor` is below zero where a late tap made its day cheaper.
+    `fare_class` is a number of the fare table (0: full fare); it never says why.
+    `recomputed_minor` is the part that corrects earlier taps of the day.
+    """
+
+    nominal_minor: int
+    concession_minor: int = 0
+    transfer_minor: int = 0
+    cap_minor: int = 0
+    recomputed_minor: int = 0
+    fare_class: int = 0
+    fare_version: int = 0
+
+    @property
+    def charged_minor(self) -> int:
+        return (
+            self.nominal_minor
+            + self.concession_minor
+            + self.transfer_minor
+            + self.cap_minor
+            + self.recomputed_minor
+        )
+
+
 class Reply(msgspec.Struct, frozen=True, gc=False):
     """What the switch answers. `replayed` means the stored answer of an earlier message.
 
     `partial`: approved for less than was asked (response 10). `balances` answer an inquiry.
-    `suspense`: an advice of stand-in that no purse could pay; it stands in SUSPENSE.
+    `suspense`: an advice of stand-in that no purse could pay, or a chip's record that cannot
+    be right; it stands in SUSPENSE. `fare` is how a tap was priced. `duplicate`: an offline
+    record that was posted before, from another upload.
     """
 
     outcome: Outcome
@@ -236,6 +376,8 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     partial: bool = False
     balances: tuple[Balance, ...] = ()
     suspense: bool = False
+    fare: Fare | None = None
+    duplicate: bool = False
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
@@ -261,7 +403,7 @@ def response_code(outcome: Outcome) -> str:
             return "12"
         case Outcome.TERMINAL_NOT_PERMITTED | Outcome.LINK_SIGNED_OFF:
             return "58"
-        case Outcome.MAC_WRONG:
+        case Outcome.MAC_WRONG | Outcome.TAC_WRONG:
             return "63"
         case Outcome.INVALID_AMOUNT | Outcome.ABOVE_ORIGINAL:
             return "13"
@@ -276,8 +418,10 @@ def response_code(outcome: Outcome) -> str:
             return "91"
         case Outcome.FAULT:
             return "96"
-        case Outcome.KEY_REUSED:
+        case Outcome.KEY_REUSED | Outcome.BILL_PAID:
             return "94"
+        case Outcome.BILL_BUSY:
+            return "09"
         case Outcome.ORIGINAL_NOT_FOUND:
             return "25"
         case Outcome.REVERSED_BEFORE:

@@ -7,6 +7,7 @@ key means stands in `citycard.toml` beside this module, which `citycard init` wr
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,7 @@ from protocols.iso8583.client import Dialect
 from protocols.iso8583.link import KEY_PARTS_DEFAULT, KeyPart, LinkTerms, MessageClass
 from protocols.message import Segment
 from switch.config_checks import notes, problems_across
+from switch.config_city import Api, Biller, Fares, TapLink, Uploads, Venues
 from switch.config_reading import ConfigError, Problem, read
 from switch.config_trouble import Holds, LinkFraming, Refunds, Standin, Tls, Upstream
 from switch.config_types import (
@@ -183,6 +185,7 @@ class Link(Section, frozen=True):
     ] = 60
     partial_approval: bool = False
     mac: MacMethod = "none"
+    venues: tuple[str, ...] = ()
     framing: LinkFraming = LinkFraming()
     tls: Tls = Tls()
 
@@ -200,7 +203,13 @@ class Config(Section, frozen=True):
     holds: Holds = Holds()
     refunds: Refunds = Refunds()
     standin: Standin = Standin()
+    venues: Venues = Venues()
+    fares: Fares = Fares()
+    uploads: Uploads = Uploads()
     links: tuple[Link, ...] = (Link(),)
+    taps: tuple[TapLink, ...] = ()
+    apis: tuple[Api, ...] = ()
+    billers: tuple[Biller, ...] = ()
     upstreams: tuple[Upstream, ...] = ()
 
 
@@ -244,8 +253,29 @@ def _unusable(source: str, problem: str, remedy: str) -> ConfigError:
     return ConfigError(source, [Problem("file", problem, remedy)])
 
 
-def link_terms(link: Link, config: Config) -> LinkTerms:
-    """What protocols/ needs to know about a link."""
+def doors(config: Config) -> list[tuple[str, int]]:
+    """Name and port of everything that listens: links, tap links, APIs."""
+    return [
+        *((link.name, link.port) for link in config.links),
+        *((link.name, link.port) for link in config.taps),
+        *((api.name, api.port) for api in config.apis),
+    ]
+
+
+def acquirers(config: Config) -> list[str]:
+    """Whoever is owed money or owes some: acquirers of links and APIs, and billers."""
+    return sorted(
+        {
+            *(link.acquirer for link in config.links),
+            *(link.acquirer for link in config.taps),
+            *(api.acquirer for api in config.apis if api.acquirer),
+            *(biller.acquirer for biller in config.billers),
+        }
+    )
+
+
+def link_terms(link: Link, config: Config, venues: Mapping[str, str] | None = None) -> LinkTerms:
+    """What protocols/ needs to know about a link; `venues` are codes by merchant category."""
     return LinkTerms(
         name=link.name,
         dialect=link.dialect,
@@ -263,6 +293,7 @@ def link_terms(link: Link, config: Config) -> LinkTerms:
         match_key_by_class=link.match_key_by_class,
         default_mcc=link.default_mcc,
         partial_approval=link.partial_approval,
+        venues=venues or {},
     )
 
 

@@ -29,12 +29,15 @@ from prometheus_client.process_collector import ProcessCollector
 from protocols.message import Kind, Outcome, Segment
 from switch.config_trouble import Tls
 from switch.metrics_catalogue import (
+    BILL_STATES,
+    BILLER,
     CATALOGUE,
     LABEL_VALUES,
     LINK,
     LINK_STATES,
     SERIES_MAX,
     UPSTREAM,
+    VENUE,
     Metric,
     MetricType,
 )
@@ -82,9 +85,9 @@ class _Family:
         return self._admit(values) if found is None else found
 
     def _admit(self, values: tuple[object, ...]) -> Any:
+        if self._once_known and not self._of:
+            self._registry.register(self._collector)
         if not self._width:
-            if self._once_known:
-                self._registry.register(self._collector)
             return self._of.setdefault((), self._collector)
         texts = [str(value) for value in values]
         pairs = zip(texts, self._allowed, strict=True)
@@ -116,12 +119,23 @@ class Metrics:
     All methods are cheap enough for every request and never raise for a label value.
     """
 
-    def __init__(self, links: Iterable[str] = (), upstreams: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        links: Iterable[str] = (),
+        upstreams: Iterable[str] = (),
+        venues: Iterable[str] = (),
+        billers: Iterable[str] = (),
+    ) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         names = frozenset(links)
-        named = {LINK: names, UPSTREAM: frozenset(upstreams)}
+        named = {
+            LINK: names,
+            UPSTREAM: frozenset(upstreams),
+            VENUE: frozenset(venues),
+            BILLER: frozenset(billers),
+        }
         families = {
             metric.name.removeprefix("citycard_"): _Family(metric, self.registry, named)
             for metric in CATALOGUE
@@ -159,6 +173,16 @@ class Metrics:
         self._forward_depth = families["forward_depth"].child
         self._forward_oldest = families["forward_oldest_seconds"].child
         self._mac_failures = families["mac_failures_total"].child
+        self._venue_seconds = families["venue_seconds"].child
+        self._records = families["offline_records_total"].child
+        self._device_findings = families["device_findings_total"].child
+        self._background = families["background_requests"].child()
+        self._biller_calls = families["biller_calls_total"].child
+        self._biller_seconds = families["biller_seconds"].child
+        self._bills = families["bill_payments"].child
+        self._bills_oldest = families["bill_oldest_seconds"].child
+        self._hotlist_version = families["hotlist_version"].child
+        self._hotlist_acknowledged = families["hotlist_acknowledged_version"].child
         self._ruleset = families["ruleset_info"].child()
         families["build_info"].child().info(_build())
         for link in sorted(names):
@@ -279,6 +303,39 @@ class Metrics:
 
     def mac_failure(self, link: str) -> None:
         self._mac_failures(link).inc()
+
+    def at_venue(self, venue: str, seconds: float) -> None:
+        """One answer left at this venue, so long after the first byte of its request."""
+        self._venue_seconds(venue).observe(seconds)
+
+    def offline_records(self, link: str, record: str, n: int) -> None:
+        """So many uploaded records came out as one of RECORD_ANSWERS."""
+        self._records(link, record).inc(n)
+
+    def device_finding(self, link: str, finding: str) -> None:
+        """One of DEVICE_FINDINGS about a reader's message."""
+        self._device_findings(link, finding).inc()
+
+    def background(self, delta: int) -> None:
+        self._background.inc(delta)
+
+    def biller_called(self, biller: str, outcome: str, seconds: float | None) -> None:
+        """A call ended as one of BILLER_ANSWERS; no `seconds` where nothing was answered."""
+        self._biller_calls(biller, outcome).inc()
+        if seconds is not None:
+            self._biller_seconds(biller).observe(seconds)
+
+    def bills_open(self, counts: Mapping[str, int], oldest_seconds: Mapping[str, float]) -> None:
+        """Bill payments that have not ended, by state of BILL_STATES, and how old the oldest is."""
+        for state in BILL_STATES:
+            self._bills(state).set(counts.get(state, 0))
+            self._bills_oldest(state).set(oldest_seconds.get(state, 0.0))
+
+    def hotlist(self, version: int, acknowledged: Mapping[str, int]) -> None:
+        """The newest hotlist version and what each tap link's acquirer has acknowledged."""
+        self._hotlist_version().set(version)
+        for link, of in acknowledged.items():
+            self._hotlist_acknowledged(link).set(of)
 
     def ruleset(self, hash: str) -> None:
         self._ruleset.info({"hash": hash[:RULESET_HASH_CHARACTERS]})

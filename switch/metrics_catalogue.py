@@ -12,11 +12,13 @@ import msgspec
 
 from protocols.message import Kind, Outcome, Segment
 
-SERIES_MAX = 4_096
+SERIES_MAX = 8_192
 """Label combinations of one metric; past it, everything new is counted under `other`."""
 
 REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.4, 0.8, 1.5, 3.0)
 """Edges on the budgets: transit 50 and 150 ms, retail 200 (by 150 and 250) and 800 ms, 3 s."""
+VENUE_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 1.0, 2.0, 3.0, 5.0, 10.0)
+"""Edges on the budgets of every shipped venue."""
 STAGE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 BATCH_REQUESTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
@@ -46,9 +48,19 @@ MALFORMED_PARTS = (
 )
 SHARDS_MAX = 64
 
+RECORD_ANSWERS = ("posted", "duplicate", "suspense", "rejected")
+"""What became of an uploaded offline record."""
+DEVICE_FINDINGS = ("mac_wrong", "unknown_key", "clock_ahead", "replayed", "fare_differs")
+"""What is noticed about a reader's message."""
+BILLER_ANSWERS = ("done", "refused", "unknown", "timeout", "fault", "circuit_open")
+BILL_STATES = ("held", "confirming", "in_doubt", "suspense")
+"""States of bill payments that still have to end."""
+
 MetricType = Literal["counter", "gauge", "histogram", "info"]
 LINK = "link"
 UPSTREAM = "upstream"
+VENUE = "venue"
+BILLER = "biller"
 """The labels whose values come from the configuration."""
 
 LABEL_VALUES: Mapping[str, tuple[str, ...]] = {
@@ -65,6 +77,12 @@ LABEL_VALUES: Mapping[str, tuple[str, ...]] = {
     "standin": STANDIN_ANSWERS,
     LINK: (),
     UPSTREAM: (),
+    VENUE: (),
+    BILLER: (),
+    "record": RECORD_ANSWERS,
+    "call_outcome": BILLER_ANSWERS,
+    "device": DEVICE_FINDINGS,
+    "bill": BILL_STATES,
 }
 """Every label and what it may say, besides `other`."""
 
@@ -85,6 +103,71 @@ class Metric(msgspec.Struct, frozen=True):
 
 
 CATALOGUE: tuple[Metric, ...] = (
+    Metric(
+        "citycard_venue_seconds",
+        "histogram",
+        "From the first byte of a request to its answer, by venue; background work is left out.",
+        (VENUE,),
+        VENUE_SECONDS,
+    ),
+    Metric(
+        "citycard_offline_records_total",
+        "counter",
+        "Uploaded records of offline taps, by what became of them.",
+        (LINK, "record"),
+    ),
+    Metric(
+        "citycard_device_findings_total",
+        "counter",
+        "What was noticed about messages of readers.",
+        (LINK, "device"),
+    ),
+    Metric(
+        "citycard_background_requests",
+        "gauge",
+        "Requests of uploads and debit files that wait or are under way.",
+    ),
+    Metric(
+        "citycard_biller_calls_total",
+        "counter",
+        "Calls of a biller's host, by how they ended.",
+        (BILLER, "call_outcome"),
+    ),
+    Metric(
+        "citycard_biller_seconds",
+        "histogram",
+        "How long a biller's host took to answer.",
+        (BILLER,),
+        REQUEST_SECONDS,
+    ),
+    Metric(
+        "citycard_bill_payments",
+        "gauge",
+        "Bill payments that have not ended, by state.",
+        ("bill",),
+        once_known=True,
+    ),
+    Metric(
+        "citycard_bill_oldest_seconds",
+        "gauge",
+        "Age of the oldest bill payment that has not ended.",
+        ("bill",),
+        once_known=True,
+    ),
+    Metric(
+        "citycard_hotlist_version",
+        "gauge",
+        "The newest version of the readers' hotlist, 0 before the first.",
+        (),
+        once_known=True,
+    ),
+    Metric(
+        "citycard_hotlist_acknowledged_version",
+        "gauge",
+        "The hotlist version that an acquirer's readers last acknowledged.",
+        (LINK,),
+        once_known=True,
+    ),
     Metric(
         "citycard_requests_total",
         "counter",

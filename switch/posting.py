@@ -11,15 +11,20 @@ from enum import IntEnum, StrEnum
 
 import msgspec
 
-from protocols.message import Kind, Outcome, Reply, Request
+from protocols.message import Fare, Kind, Mode, Outcome, Reply, Request, Tap
 from risk.facts import History
 
 
 class Purse(IntEnum):
-    """Purse numbers of the ledger (domain §3.1)."""
+    """Purse numbers of the ledger (domain §3.1).
+
+    CHIP is the ledger's shadow of the purse on the card's chip (domain §3.2): loads and
+    uploaded records move it, and nothing else pays from it.
+    """
 
     TRN = 1
     GEN = 2
+    CHIP = 3
 
 
 PURSE_BOOKS_FROM = 16_000_000
@@ -36,6 +41,8 @@ WANTS_HOLDS = frozenset(
         Kind.VOID,
         Kind.REVERSAL,
         Kind.HOLD_EXPIRY,
+        Kind.TAP_ON,
+        Kind.TAP_OFF,
     }
 )
 """Kinds that are decided on the account's open holds; the others do not load them."""
@@ -44,6 +51,11 @@ WANTS_HOLDS = frozenset(
 def purse_book(account_id: int, purse: int) -> int:
     """The account id under which a purse stands in transfers."""
     return account_id * 16 + purse
+
+
+def stop_named(tap: Tap | None) -> str:
+    """A tap's stop as history and rules know it: "line/stop", for two lines may number alike."""
+    return f"{tap.line}/{tap.stop}" if tap is not None and tap.stop else ""
 
 
 class Transfer(msgspec.Struct, frozen=True, gc=False):
@@ -153,10 +165,15 @@ class Followers(msgspec.Struct, frozen=True, gc=False):
 
 
 class HoldPurpose(StrEnum):
-    """Why money waits: set aside in a purse, or taken by an agent and not yet in a purse."""
+    """Why money waits: set aside in a purse, or taken by an agent and not yet in a purse.
+
+    A JOURNEY's hold is the maximum fare of a ride that began; where nobody taps off in time
+    it is charged, not freed.
+    """
 
     PREAUTHORIZATION = "preauthorization"
     LOAD = "load"
+    JOURNEY = "journey"
 
 
 class HoldStatus(StrEnum):
@@ -186,6 +203,8 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
     acquirer: str
     rrn: str
     auth_code: str
+    terminal: str = ""
+    mcc: str = ""
 
 
 class HoldOpening(msgspec.Struct, frozen=True, gc=False):
@@ -255,12 +274,101 @@ class Original(msgspec.Struct, frozen=True, gc=False):
     hold: Hold | None = None
 
 
+class TapEvent(msgspec.Struct, frozen=True, gc=False):
+    """One tap of an account as stored: what happened, and how it was priced (ledger.tap).
+
+    `kind` is fare, tap_on, tap_off or incomplete_fare. `authorization_id` is 0 for one that
+    is being decided. `journey_id` is the authorization of the tap-on that a tap-off or an
+    incomplete fare settles, 0 where there is none. `fare_date` is the fare day it is priced on
+    (`switch.fares.book.fare_date` of the event; an incomplete fare has its tap-on's).
+    """
+
+    kind: Kind
+    event_at_us: int
+    mode: Mode
+    line: str
+    stop: str
+    vehicle: str
+    acquirer: str
+    fare: Fare
+    fare_date: date
+    authorization_id: int = 0
+    journey_id: int = 0
+
+
+class Entitlement(msgspec.Struct, frozen=True, gc=False):
+    """A fare class that an account has a right to, from one instant until before another."""
+
+    fare_class: int
+    from_us: int
+    until_us: int
+
+
+class FareFacts(msgspec.Struct, frozen=True, gc=False):
+    """What pricing a tap needs beside the account: its fare day so far, and its rights.
+
+    `taps` are all of the account on the fare day of the tap's event that were not reversed, and
+    with them the tap-ons of its open journeys, and of those that ended on this day, whatever
+    their day; oldest event first and at most 200. For the expiry of a journey it is the fare
+    day of its tap-on.
+    """
+
+    taps: tuple[TapEvent, ...] = ()
+    entitlements: tuple[Entitlement, ...] = ()
+
+
+class ChipGap(msgspec.Struct, frozen=True, gc=False):
+    """Counters that have not come yet, both ends included."""
+
+    first: int
+    last: int
+
+
+class ChipFacts(msgspec.Struct, frozen=True, gc=False):
+    """What the ledger knows of a card's chip (domain §3.2).
+
+    `highest` is the highest counter that came, -1 before the first; `gaps` are those below it
+    that are missing. `stored_digest` and `stored_batch` are of the record that the ledger
+    holds under the counter in hand, empty where it holds none; `stored_suspense` that it
+    could not be posted to the purse. `proven_counter` and `proven_missing_minor` are of the
+    last load: what the chip had spent up to there that had not come. `other_digests` are of
+    further records that came under the same counter, each in suspense already.
+    """
+
+    highest: int = -1
+    gaps: tuple[ChipGap, ...] = ()
+    stored_digest: bytes = b""
+    stored_batch: bytes = b""
+    stored_suspense: bool = False
+    proven_counter: int = -1
+    proven_missing_minor: int = 0
+    other_digests: tuple[bytes, ...] = ()
+
+
+class ChipChange(msgspec.Struct, frozen=True, gc=False):
+    """What a posting says of a chip: a record that came, or a proof at a load.
+
+    For a record `digest` and `batch` are there, and `suspense` tells that it moved no purse.
+    Of two records under one counter only the first is kept under it; the others, all in
+    suspense, are kept beside it by their digests. For a load both are empty, and
+    `missing_minor` is what the chip had spent up to `counter` that has not come.
+    """
+
+    counter: int
+    digest: bytes = b""
+    batch: bytes = b""
+    suspense: bool = False
+    missing_minor: int = 0
+
+
 class Loaded(msgspec.Struct, frozen=True, gc=False):
     """Everything one decision needs. `account` is None where the card is unknown.
 
     `holds` are the account's open holds, oldest first; loaded for the kinds that ask for them
     (`WANTS_HOLDS`). `pin_reference` (16 bytes, empty: no PIN is set) is what the entered PIN
-    must equal, `pin_tries` how often it did not, in a row.
+    must equal, `pin_tries` how often it did not, in a row. `hotlisted`: the card is on the
+    readers' hotlist. `fares` is loaded for taps that are priced and for inspections (their
+    rights), `chip` for offline fares and loads of the chip's purse.
     """
 
     account: Account | None
@@ -272,6 +380,9 @@ class Loaded(msgspec.Struct, frozen=True, gc=False):
     holds: tuple[Hold, ...] = ()
     pin_reference: bytes = b""
     pin_tries: int = 0
+    hotlisted: bool = False
+    fares: FareFacts | None = None
+    chip: ChipFacts | None = None
 
 
 class Posting(msgspec.Struct, frozen=True, gc=False):
@@ -282,7 +393,9 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
     before its original. `pin_tries` is the card's new count of wrong PINs in a row, -1 where
     it stays; among several postings of one card in a batch the last one's count. What a
     posting approves is what its transfers move; without any, the hold it opens; without that,
-    the hold it resolves.
+    the hold it resolves. A JOURNEY's hold counts in neither: a posting with a `tap` approves
+    what its transfers move and nothing else, so a free ride approves 0. `tap` is written to the
+    account's fare day, `chip` to what is known of the card's chip.
     """
 
     directed: Directed
@@ -305,17 +418,21 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
     opens: HoldOpening | None = None
     resolves: HoldResolution | None = None
     pin_tries: int = -1
+    tap: TapEvent | None = None
+    chip: ChipChange | None = None
 
     @property
     def has_effect(self) -> bool:
         """Whether it moved money or touched a hold, so that it could have to be taken back."""
-        return bool(self.transfers) or self.opens is not None or self.resolves is not None
+        moves = bool(self.transfers) or self.opens is not None or self.resolves is not None
+        return moves or self.tap is not None or self.chip is not None
 
     @property
     def in_suspense(self) -> bool:
         """An advice of stand-in that no purse could pay."""
-        advice = self.kind is Kind.PURCHASE and self.directed.request.standin_at_us != 0
-        return advice and self.outcome.approved and not self.purse
+        advice = self.directed.request.standin_at_us != 0
+        sale = self.kind in (Kind.PURCHASE, Kind.FARE)
+        return advice and sale and self.outcome.approved and not self.purse
 
     @property
     def partial(self) -> bool:

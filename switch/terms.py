@@ -11,7 +11,10 @@ from risk.check import load_ruleset
 from risk.compile import compile_ruleset
 from switch.config import Config, ConfigError, Problem
 from switch.decide import Terms
+from switch.decide.terms import VenueTerms
+from switch.fares.reading import load_fares
 from switch.posting import Purse
+from switch.venues import load_venues
 
 
 def ruleset_text(config: Config) -> str:
@@ -47,4 +50,11 @@ def load_terms(config: Config, settlement_accounts: Mapping[tuple[str, str], int
             Segment.RETAIL: config.standin.retail.suspense_owner,
         },
         settlement_accounts=settlement_accounts,
+        venues={
+            venue.code: VenueTerms(
+                tuple(Purse[code] for code in venue.purse_order), venue.amount_max_minor
+            )
+            for venue in load_venues(config.venues.file).venues
+        },
+        fares=load_fares(config.fares.file, config.ledger.time_zone),
     )

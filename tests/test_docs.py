@@ -66,7 +66,7 @@ def test_every_command_is_documented() -> None:
 
 def test_every_command_that_is_documented_exists() -> None:
     known = {command.split()[0] for command in commands()}
-    named = re.findall(r"(?:^\s*(?:\$ )?|`)citycard ([a-z]+)", text_of(DOCUMENTS), re.MULTILINE)
+    named = re.findall(r"(?:^\s*(?:\$ )?|`)citycard ([a-z-]+)", text_of(DOCUMENTS), re.MULTILINE)
     assert set(named) <= known
 
 

@@ -34,7 +34,8 @@ class LinkTerms(msgspec.Struct, frozen=True):
     `currencies` are the ISO 4217 numeric codes accepted in DE49. `match_key` names the parts
     of the idempotency key, `match_key_by_class` other ones for a class of messages, such as
     "04". `partial_approval` says that its terminals take less than they ask for (response
-    10). `default_mcc` stands in for DE18, which terminals do not send.
+    10). `default_mcc` stands in for DE18, which terminals do not send. `venues` are the venue
+    codes by merchant category.
     Raises ValueError for terms that no message could meet.
     """
 
@@ -49,6 +50,7 @@ class LinkTerms(msgspec.Struct, frozen=True):
     default_mcc: str = ""
     partial_approval: bool = False
     match_key_by_class: Mapping[MessageClass, tuple[KeyPart, ...]] = {}
+    venues: Mapping[str, str] = {}
 
     def __post_init__(self) -> None:
         if self.budget_ms <= 0:

@@ -19,7 +19,7 @@ from risk.findings import RulesetError
 from switch import logs
 from switch.app.supervisor import Supervisor
 from switch.clock import Clock, SystemClock
-from switch.config import Config, ConfigError, key_path
+from switch.config import Config, ConfigError, doors, key_path
 from switch.keys import KeyFileError, read_key
 from switch.keystore.seam import KeyStoreError
 from switch.keystore.software import open_store, store_path
@@ -28,6 +28,7 @@ from switch.ledger.embedded import running
 from switch.ledger.embedded_places import EmbeddedServerError
 from switch.ledger.prepare import Prepared, prepare
 from switch.net.guard import guards_for
+from switch.net.tap.assembly import check_taps
 from switch.net.tls import server_context
 from switch.standin import with_spool_file
 from switch.terms import load_terms
@@ -139,7 +140,9 @@ def _check_guards(config: Config) -> None:
     for number, link in enumerate(config.links):
         server_context(link.tls, f"links[{number}].tls")
     clock = SystemClock()
-    guards_for(config, open_store(Path(config.keys.store_file), clock), _never_opened, clock)
+    store = open_store(Path(config.keys.store_file), clock)
+    guards_for(config, store, _never_opened, clock)
+    check_taps(config, store)
 
 
 async def _never_opened() -> bridge.Connection:
@@ -148,19 +151,19 @@ async def _never_opened() -> bridge.Connection:
 
 @contextlib.contextmanager
 def _held_ports(config: Config) -> Iterator[dict[str, int]]:
-    """Each link's port, bound for as long as the body runs."""
+    """The port of each link, tap link and API, bound for as long as the body runs."""
     with contextlib.ExitStack() as held:
         ports: dict[str, int] = {}
-        for link in config.links:
+        for name, port in doors(config):
             holder = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             try:
-                holder.bind((config.server.host, link.port))
+                holder.bind((config.server.host, port))
             except OSError as error:
                 raise PortTaken(
-                    f"port {link.port} of link {link.name} cannot be taken ({error.strerror}); "
+                    f"port {port} of {name} cannot be taken ({error.strerror}); "
                     "stop what listens there or configure another port"
                 ) from None
-            ports[link.name] = holder.getsockname()[1]
+            ports[name] = holder.getsockname()[1]
         yield ports

@@ -12,8 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from protocols.message import Kind, Outcome, Segment
 from switch import metrics_catalogue as catalogue
 from switch.metrics import Metrics
-from switch.metrics_catalogue import CATALOGUE, LABEL_VALUES, LINK, UPSTREAM
+from switch.metrics_catalogue import BILLER, CATALOGUE, LABEL_VALUES, LINK, UPSTREAM, VENUE
+from switch.venues import load_venues
 
+CONFIGURED = (LINK, UPSTREAM, VENUE, BILLER)
 CARD = "6222021234567890123"
 LONG_RUN = re.compile(r"(?<![.\d])\d{13}")  # decimals of a sum of seconds are no card number
 
@@ -68,6 +70,13 @@ def call_everything(metrics: Metrics, text: str, number: float) -> None:
     metrics.upstream_late_approval(text)
     metrics.forward_queue(text, 2, number)
     metrics.mac_failure(text)
+    metrics.at_venue(text, number)
+    metrics.offline_records(text, text, 3)
+    metrics.device_finding(text, text)
+    metrics.background(2)
+    metrics.biller_called(text, text, number)
+    metrics.bills_open({text: 3}, {text: number})
+    metrics.hotlist(3, {text: 2})
     metrics.ruleset(text)
 
 
@@ -81,14 +90,14 @@ def test_every_metric_is_named_helped_and_bounded() -> None:
         assert bool(metric.buckets) == (metric.type == "histogram")
         assert list(metric.buckets) == sorted(set(metric.buckets))
         for label in metric.labels:
-            assert label in (LINK, UPSTREAM) or LABEL_VALUES[label]
+            assert label in CONFIGURED or LABEL_VALUES[label]
 
 
 def test_no_metric_can_pass_its_bound_with_closed_labels() -> None:
     for metric in CATALOGUE:
         combinations = 1
         for label in metric.labels:
-            combinations *= (64 if label in (LINK, UPSTREAM) else len(LABEL_VALUES[label])) + 1
+            combinations *= (64 if label in CONFIGURED else len(LABEL_VALUES[label])) + 1
         assert combinations <= catalogue.SERIES_MAX
 
 
@@ -117,6 +126,8 @@ def test_an_answer_is_counted_and_timed(metrics: Metrics) -> None:
 def test_budgets_are_edges() -> None:
     for budget_seconds in (0.05, 0.15, 0.8, 3.0):
         assert budget_seconds in catalogue.REQUEST_SECONDS
+    for venue in load_venues("").venues:
+        assert {venue.p99_ms / 1000, venue.hard_ms / 1000} <= set(catalogue.VENUE_SECONDS)
 
 
 def test_a_link_is_in_one_state(metrics: Metrics) -> None:

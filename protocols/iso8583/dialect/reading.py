@@ -118,6 +118,7 @@ def _read_financial(
         terminal=terminal,
         merchant=merchant,
         mcc=mcc,
+        venue=terms.venues.get(mcc, ""),
         stan=stan,
         local_at=local_at,
         # DE37 of a linked message is its original's; it gets a number of its own

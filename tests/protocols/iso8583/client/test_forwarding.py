@@ -22,7 +22,9 @@ SENT_AT = datetime(2026, 11, 22, 18, 5, 9)
 LATER = datetime(2026, 11, 23, 0, 0, 1)
 CARD = numbered_card("622848", 7, length=19)
 FORWARDABLE = [kind for kind in Kind if kind.value not in (
-    "credit_adjustment", "reversal", "hold_expiry", "repeat", "tombstone")]  # fmt: skip
+    "credit_adjustment", "reversal", "hold_expiry", "repeat", "tombstone", "fare", "tap_on",
+    "tap_off", "inspect", "offline_fare", "incomplete_fare", "fare_credit", "bill",
+    "bill_inquiry")]  # fmt: skip
 
 
 def terms(dialect: Dialect) -> LinkTerms:
