@@ -6,9 +6,11 @@ no process list and no shell history.
 
 from __future__ import annotations
 
+import getpass
 import re
 import secrets
 from collections.abc import Awaitable, Callable
+from datetime import date
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -26,7 +28,7 @@ from switch.commands.output import Json, given_or_stdin, write, write_json, writ
 from switch.config import Config
 from switch.config_types import PurseCode, TierCode
 from switch.ledger import cards
-from switch.ledger.cards import CardReference, CardStatus, CardView, IssuedCard, NewCard
+from switch.ledger.cards import CardReference, CardStatus, CardView, ChipView, IssuedCard, NewCard
 from switch.ledger.counter import LoadOrder, load_purses
 from switch.ledger.migrate import settlement_accounts
 from switch.ledger.store import Store
@@ -38,12 +40,13 @@ CARD_DIGITS = 16
 ISSUE_ATTEMPTS_MAX = 20
 """A random number under a BIN is taken already only where most of the BIN is."""
 
-PURSE_NAMES = {1: "TRN", 2: "GEN"}
+PURSE_NAMES = {1: "TRN", 2: "GEN", 3: "CHIP"}
+FARE_CLASS_MAX = 32_767
 _AMOUNT = re.compile(r"([0-9]{1,10})(?:\.([0-9]{1,2}))?\Z")
 _EXPIRY = re.compile(r"([0-9]{2}(0[1-9]|1[0-2]))?\Z")
 _BIN = re.compile(r"[1-9][0-9]{5,7}\Z")
 
-app = App(name="card", help="Issue, load, block and show cards.", help_format="plaintext")
+app = App(name="card", help="Issue, load, entitle, block and show cards.", help_format="plaintext")
 
 Reference = Annotated[
     str,
@@ -76,6 +79,9 @@ def issue(
     tier: Annotated[TierCode, Parameter(help="How well the holder is known.")] = "T0",
     product: Annotated[str, Parameter(help="Card product.")] = "standard",
     expires: Annotated[str, Parameter(help="Expiry as YYMM; never if not given.")] = "",
+    chip: Annotated[
+        bool, Parameter(negative="", help="There is a purse on its chip: open CHIP, its shadow.")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Issue a card with a new account, and print its number this once."""
@@ -92,7 +98,7 @@ def issue(
             card = chosen or _new_number(bin)
             (issued,) = await cards.issue(
                 ledger.connection,
-                [NewCard(card, expires, tier, product)],
+                [NewCard(card, expires, tier, product, chip)],
                 shards=config.ledger.shards,
                 key=key,
                 overdraft_minor=config.purses.transit.overdraft_minor,
@@ -165,6 +171,69 @@ async def _posted(ledger: Ledger, config: Config, order: LoadOrder) -> Reply:
     finally:
         store.terminate()
     return reply
+
+
+@app.command
+def entitle(
+    reference: Reference,
+    /,
+    *,
+    fare_class: Annotated[int, Parameter(name="--class", help="The fare class of the tables.")],
+    first_day: Annotated[
+        str, Parameter(name="--from", help="First day, as YYYY-MM-DD; today if not given.")
+    ] = "",
+    last_day: Annotated[
+        str, Parameter(name="--until", help="Last day, as YYYY-MM-DD; needed unless revoking.")
+    ] = "",
+    revoke: Annotated[
+        bool, Parameter(negative="", help="End the card's rights to this class now instead.")
+    ] = False,
+    author: Annotated[str, Parameter(help="Who says so; you if not given.")] = "",
+    where: Where = HERE,
+    json: Json = False,
+) -> int:
+    """Give a card's account a right to a fare class for some days, or end it.
+
+    A right is judged at the instant of a tap: rides made before it ended keep it.
+    """
+    if not 1 <= fare_class <= FARE_CLASS_MAX:
+        raise CommandFailed(f"--class is out of range; give 1 to {FARE_CLASS_MAX}")
+    if revoke == bool(last_day):
+        raise CommandFailed("give either --until for a new right, or --revoke to end one")
+    by = _author(author)
+
+    async def body(ledger: Ledger, config: Config, found: CardReference) -> tuple[int, list[int]]:
+        now_us = SystemClock().now_us()
+        if revoke:
+            ended = await cards.revoke(
+                ledger.connection, found, fare_class, at_us=now_us, revoked_by=by
+            )
+            return found.card_id, ended
+        days = BusinessCalendar(config.ledger.time_zone, "00:00")
+        first = _day(first_day, "--from") if first_day else days.business_date(now_us)
+        last = _day(last_day, "--until")
+        if last < first:
+            raise CommandFailed("--until is before the first day; give a later one")
+        granted = await cards.entitle(
+            ledger.connection,
+            found,
+            fare_class,
+            from_us=days.day_bounds_us(first)[0],
+            until_us=days.day_bounds_us(last)[1],
+            granted_by=by,
+        )
+        return found.card_id, [granted]
+
+    card_id, entitlements = _with_card(where, reference, body)
+    if not entitlements:
+        raise CommandFailed("the card has no right to this class that could end", Exit.FINDINGS)
+    if json:
+        write_json({"card_id": card_id, "fare_class": fare_class, "entitlements": entitlements})
+    elif revoke:
+        write(f"card {card_id} has no right to fare class {fare_class} from now on")
+    else:
+        write(f"card {card_id} has a right to fare class {fare_class} until {last_day}")
+    return Exit.OK
 
 
 @app.command
@@ -275,6 +344,22 @@ def _card_number(digits: str) -> CardNumber:
     return card
 
 
+def _author(author: str) -> str:
+    if author:
+        return mask_digit_runs(author[:80])
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise CommandFailed("nobody knows who you are here; give --author") from None
+
+
+def _day(text: str, name: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise CommandFailed(f"{name} is not a date; write it as YYYY-MM-DD") from None
+
+
 def _new_number(bin_digits: str) -> CardNumber:
     serial_digits = CARD_DIGITS - 1 - len(bin_digits)
     return numbered_card(bin_digits, secrets.randbelow(10**serial_digits), CARD_DIGITS)
@@ -283,7 +368,8 @@ def _new_number(bin_digits: str) -> CardNumber:
 def _write_card(view: CardView, calendar: BusinessCalendar) -> None:
     reason = f" ({view.status_reason})" if view.status_reason else ""
     expiry = view.expires_yymm or "never"
-    write(f"card {view.card_id} ••{view.last4}  {view.status}{reason}  expires {expiry}")
+    listed = "  on the hotlist" if view.hotlisted else ""
+    write(f"card {view.card_id} ••{view.last4}  {view.status}{reason}{listed}  expires {expiry}")
     write(
         f"account {view.account_id}  {view.account_status}  tier {view.tier}  "
         f"product {view.product}  shard {view.shard}  issued {view.issued_at:%Y-%m-%d}"
@@ -320,6 +406,25 @@ def _write_card(view: CardView, calendar: BusinessCalendar) -> None:
                 for each in view.holds
             ),
         )
+    if view.chip is not None:
+        _write_chip(view.chip)
+    if view.entitlements:
+        write_table(
+            "Rights to fare classes",
+            ["class>", "from", "until", "granted by", "ended"],
+            (
+                (
+                    each.fare_class,
+                    f"{calendar.local(epoch_us(each.valid_from)):%Y-%m-%d %H:%M}",
+                    f"{calendar.local(epoch_us(each.valid_until)):%Y-%m-%d %H:%M}",
+                    each.granted_by,
+                    f"{calendar.local(epoch_us(each.revoked_at)):%Y-%m-%d %H:%M}"
+                    if each.revoked_at
+                    else "",
+                )
+                for each in view.entitlements
+            ),
+        )
     write_table(
         "Latest authorizations",
         ["decided", "kind", "merchant", "terminal", "amount>", "decision"],
@@ -335,3 +440,12 @@ def _write_card(view: CardView, calendar: BusinessCalendar) -> None:
             for each in view.authorizations
         ),
     )
+
+
+def _write_chip(chip: ChipView) -> None:
+    said = (
+        f", {display_minor(chip.proven_missing_minor)} of it proven up to {chip.proven_counter}"
+        if chip.proven_counter >= 0
+        else ""
+    )
+    write(f"chip counter {chip.highest}, {chip.missing_count} records missing{said}")

@@ -59,12 +59,16 @@ class CardStaysClosed(ValueError):
 
 
 class NewCard(msgspec.Struct, frozen=True):
-    """A card to issue with an account of its own. `expires_yymm` "" never expires."""
+    """A card to issue with an account of its own. `expires_yymm` "" never expires.
+
+    `chip`: there is a purse on its chip, so the account gets the purse CHIP.
+    """
 
     card: CardNumber
     expires_yymm: str = ""
     tier: str = "T0"
     product: str = "standard"
+    chip: bool = False
 
 
 class IssuedCard(msgspec.Struct, frozen=True):
@@ -133,6 +137,26 @@ class HoldView(msgspec.Struct, frozen=True):
     auth_code: str
 
 
+class EntitlementView(msgspec.Struct, frozen=True):
+    """A right of the account to a fare class, until before an instant, or until it was ended."""
+
+    entitlement_id: int
+    fare_class: int
+    valid_from: datetime
+    valid_until: datetime
+    granted_by: str
+    revoked_at: datetime | None
+
+
+class ChipView(msgspec.Struct, frozen=True):
+    """What is known of a card's chip; `missing_count` counters have not come yet."""
+
+    highest: int
+    missing_count: int
+    proven_counter: int
+    proven_missing_minor: int
+
+
 class CardView(msgspec.Struct, frozen=True):
     """A card with its account, purses, open holds and latest authorizations, newest first."""
 
@@ -144,11 +168,14 @@ class CardView(msgspec.Struct, frozen=True):
     status: str
     status_reason: str
     issued_at: datetime
+    hotlisted: bool
     account_status: str
     tier: str
     product: str
     purses: list[PurseView]
     holds: list[HoldView]
+    entitlements: list[EntitlementView]
+    chip: ChipView | None
     authorizations: list[AuthorizationView]
 
 
@@ -205,6 +232,7 @@ async def _issue_chunk(
         [new.expires_yymm for new in cards],
         [new.tier for new in cards],
         [new.product for new in cards],
+        [new.chip for new in cards],
         overdraft_minor,
     )
     by_medium = {row["medium"]: row for row in rows}
@@ -254,6 +282,50 @@ async def set_status(
     return CardStatus(row["previous_status"])
 
 
+async def entitle(
+    connection: Connection,
+    card: CardReference,
+    fare_class: int,
+    *,
+    from_us: int,
+    until_us: int,
+    granted_by: str,
+) -> int:
+    """Give a card's account a right to a fare class; the id of the right.
+
+    It holds for taps at instants from `from_us` until before `until_us`; decisions in flight
+    see it.
+    """
+    granted: int = await connection.fetchval(
+        _QUERIES["grant_entitlement"],
+        card.shard,
+        card.account_id,
+        fare_class,
+        from_us,
+        until_us,
+        granted_by,
+    )
+    return granted
+
+
+async def revoke(
+    connection: Connection, card: CardReference, fare_class: int, *, at_us: int, revoked_by: str
+) -> list[int]:
+    """End an account's rights to a fare class at an instant; the ids of those that ended.
+
+    A right is judged when the tap was made, so earlier rides keep it (domain §6.1).
+    """
+    rows = await connection.fetch(
+        _QUERIES["revoke_entitlements"],
+        card.shard,
+        card.account_id,
+        fare_class,
+        at_us,
+        revoked_by,
+    )
+    return sorted(row["entitlement_id"] for row in rows)
+
+
 async def show(connection: Connection, card_id: int, *, authorizations_max: int = 20) -> CardView:
     """Everything about one card that its holder may ask. Raises CardNotFound."""
     card = await connection.fetchrow(_QUERIES["show_card"], card_id)
@@ -261,6 +333,10 @@ async def show(connection: Connection, card_id: int, *, authorizations_max: int 
         raise CardNotFound
     purses = await connection.fetch(_QUERIES["show_purses"], card["shard"], card["account_id"])
     holds = await connection.fetch(_QUERIES["show_holds"], card["shard"], card["account_id"])
+    entitlements = await connection.fetch(
+        _QUERIES["show_entitlements"], card["shard"], card["account_id"]
+    )
+    chip = await connection.fetchrow(_QUERIES["show_chip"], card["shard"], card_id)
     authorizations = await connection.fetch(
         _QUERIES["show_authorizations"],
         card["shard"],
@@ -272,6 +348,8 @@ async def show(connection: Connection, card_id: int, *, authorizations_max: int 
         **dict(card),
         purses=[_purse_view(dict(row)) for row in purses],
         holds=[HoldView(**dict(row)) for row in holds],
+        entitlements=[EntitlementView(**dict(row)) for row in entitlements],
+        chip=None if chip is None else ChipView(**dict(chip)),
         authorizations=[AuthorizationView(**dict(row)) for row in authorizations],
     )
 

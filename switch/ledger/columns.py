@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from protocols.message import Kind, Outcome
-from switch.posting import Posting
+from switch.posting import ChipChange, Posting, TapEvent, stop_named
 
 
 def with_tombstones(
@@ -49,7 +51,7 @@ def tombstone(posting: Posting) -> Posting:
 
 def columns(
     postings: Sequence[Posting], remaining_us: Sequence[int], ruleset: str
-) -> tuple[list[Any], ...]:
+) -> tuple[Any, ...]:
     """The arguments of post_batch from p_account_ids on."""
     requests = [posting.directed.request for posting in postings]
     transfers = [
@@ -93,10 +95,15 @@ def columns(
         [postings[row - 1].kind.value for row, _ in transfers],
         *_hold_columns(postings),
         *_pin_columns(postings),
+        [request.venue for request in requests],
+        [stop_named(request.tap) for request in requests],
+        ["" if request.tap is None else request.tap.vehicle for request in requests],
+        _json([_tap_row(n, each.tap) for n, each in enumerate(postings, 1) if each.tap]),
+        _json([_chip_row(n, each.chip) for n, each in enumerate(postings, 1) if each.chip]),
     )
 
 
-def _hold_columns(postings: Sequence[Posting]) -> tuple[list[Any], ...]:
+def _hold_columns(postings: Sequence[Posting]) -> tuple[Any, ...]:
     opened = [
         (row, posting.opens) for row, posting in enumerate(postings, 1) if posting.opens is not None
     ]
@@ -118,10 +125,51 @@ def _hold_columns(postings: Sequence[Posting]) -> tuple[list[Any], ...]:
     )
 
 
-def _pin_columns(postings: Sequence[Posting]) -> tuple[list[Any], ...]:
+def _pin_columns(postings: Sequence[Posting]) -> tuple[Any, ...]:
     counted = [
         (row, posting.pin_tries)
         for row, posting in enumerate(postings, 1)
         if posting.pin_tries >= 0
     ]
     return [row for row, _ in counted], [tries for _, tries in counted]
+
+
+def _json(rows: list[dict[str, Any]]) -> str | None:
+    """An array for a jsonb parameter; None where there is nothing in it, which is nearly always."""
+    return msgspec.json.encode(rows).decode() if rows else None
+
+
+def _tap_row(row: int, tap: TapEvent) -> dict[str, Any]:
+    fare = tap.fare
+    return {
+        "n": row,
+        "fare_date": tap.fare_date,
+        "kind": tap.kind,
+        "event_at_us": tap.event_at_us,
+        "mode": tap.mode,
+        "line": tap.line,
+        "stop": tap.stop,
+        "vehicle": tap.vehicle,
+        "acquirer": tap.acquirer,
+        "fare_class": fare.fare_class,
+        "fare_version": fare.fare_version,
+        "nominal_minor": fare.nominal_minor,
+        "concession_minor": fare.concession_minor,
+        "transfer_minor": fare.transfer_minor,
+        "cap_minor": fare.cap_minor,
+        "recomputed_minor": fare.recomputed_minor,
+        "charged_minor": fare.charged_minor,
+        "journey_id": tap.journey_id,
+    }
+
+
+def _chip_row(row: int, chip: ChipChange) -> dict[str, Any]:
+    return {
+        "n": row,
+        "counter": chip.counter,
+        # As Postgres reads bytes from text.
+        "digest": f"\\x{chip.digest.hex()}",
+        "batch": f"\\x{chip.batch.hex()}",
+        "suspense": chip.suspense,
+        "missing_minor": chip.missing_minor,
+    }

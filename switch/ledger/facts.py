@@ -7,26 +7,48 @@ from typing import Any
 
 import msgspec
 
-from protocols.message import Kind, Outcome, Segment
-from risk.facts import HISTORY_EVENTS_MAX, History
-from switch.posting import Account, Followers, Hold, Loaded, Original, PurseState, Stored
+from protocols.message import TAP_KINDS, Kind, Outcome, Segment
+from risk.facts import HISTORY_EVENTS_MAX, History, empty_history
+from switch.posting import (
+    Account,
+    ChipFacts,
+    FareFacts,
+    Followers,
+    Hold,
+    Loaded,
+    Original,
+    PurseState,
+    Stored,
+)
 
 HISTORY_ROWS_MAX = 2 * HISTORY_EVENTS_MAX
 """An event is rarely given back twice, so this many rows hold the events a rule may ask for."""
 
 EVENT_KINDS = frozenset(
-    {Kind.PURCHASE, Kind.PREAUTHORIZATION, Kind.OFFLINE_SALE, Kind.LOAD},
+    {
+        Kind.PURCHASE,
+        Kind.PREAUTHORIZATION,
+        Kind.OFFLINE_SALE,
+        Kind.LOAD,
+        Kind.BILL_INQUIRY,
+        Kind.BILL,
+        *TAP_KINDS,
+    },
 )
 """What rules count; the other kinds of history give some of it back."""
 
 _KINDS = {kind.value: kind for kind in Kind}
 _EVENTS = frozenset(kind.value for kind in EVENT_KINDS)
+_TAPS = frozenset(kind.value for kind in TAP_KINDS)
+_APPROVED = Outcome.APPROVED.value
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _SEGMENTS = {segment.value: segment for segment in Segment}
 _NO_FOLLOWERS = Followers()
 _ORIGINAL = msgspec.json.Decoder(Original)
 _FOLLOWERS = msgspec.json.Decoder(Followers)
 _HOLDS = msgspec.json.Decoder(tuple[Hold, ...])
+_FARES = msgspec.json.Decoder(FareFacts)
+_CHIP = msgspec.json.Decoder(ChipFacts)
 
 
 def loaded(account_id: int, row: Any, accounts: dict[int, Account]) -> Loaded:
@@ -35,6 +57,7 @@ def loaded(account_id: int, row: Any, accounts: dict[int, Account]) -> Loaded:
     if account is None and row["account_version"] is not None:
         account = accounts[account_id] = _account(account_id, row)
     original, holds = row["original"], row["holds"]
+    fares, chip = row["fares"], row["chip"]
     return Loaded(
         account=account,
         card_status=row["card_status"] or "",
@@ -45,6 +68,9 @@ def loaded(account_id: int, row: Any, accounts: dict[int, Account]) -> Loaded:
         holds=() if holds is None else _HOLDS.decode(holds),
         pin_reference=row["pin_reference"] or b"",
         pin_tries=row["pin_tries"] or 0,
+        hotlisted=bool(row["hotlisted"]),
+        fares=None if fares is None else _FARES.decode(fares),
+        chip=None if chip is None else _CHIP.decode(chip),
     )
 
 
@@ -74,7 +100,7 @@ def _account(account_id: int, row: Any) -> Account:
 def _history(row: Any) -> tuple[History, list[int]]:
     kinds = row["kind"]
     if kinds is None:
-        return History([], [], [], [], [], [], [], [], [], []), []
+        return empty_history(), []
     if len(kinds) <= HISTORY_EVENTS_MAX and _EVENTS.issuperset(kinds):
         return _untouched_history(row, kinds), row["authorization_id"][::-1]
     # The newest events, oldest first, without the messages that gave some of them back.
@@ -87,19 +113,36 @@ def _history(row: Any) -> tuple[History, list[int]]:
         return [values[index] for index in kept]
 
     event_ids = column("authorization_id")
+    amounts = _amounts(row, kinds)
     history = History(
         at_us=column("at_us"),
         card_id=column("card_id"),
         kind=[_KINDS[kinds[index]] for index in kept],
-        amount_minor=column("amount_minor"),
+        amount_minor=[amounts[index] for index in kept],
         outcome=[_OUTCOMES[outcome] for outcome in column("outcome")],
         given_back=[event_id in given_back for event_id in event_ids],
         segment=[_SEGMENTS[segment] for segment in column("segment")],
         mcc=column("mcc"),
         merchant=column("merchant"),
         terminal=column("terminal"),
+        venue=column("venue"),
+        stop=column("stop"),
+        vehicle=column("vehicle"),
     )
     return history, event_ids
+
+
+def _amounts(row: Any, kinds: Sequence[str]) -> list[int]:
+    """What each event was for: of an approved tap what was charged, not what its reader knew."""
+    asked: list[int] = row["amount_minor"]
+    if _TAPS.isdisjoint(kinds):
+        return asked
+    return [
+        approved_minor if kind in _TAPS and outcome == _APPROVED else amount_minor
+        for kind, outcome, amount_minor, approved_minor in zip(
+            kinds, row["outcome"], asked, row["approved_minor"], strict=True
+        )
+    ]
 
 
 def _given_back(row: Any, kinds: Sequence[str]) -> frozenset[int]:
@@ -128,13 +171,16 @@ def _untouched_history(row: Any, kinds: list[str]) -> History:
         at_us=row["at_us"][::-1],
         card_id=row["card_id"][::-1],
         kind=[_KINDS[kind] for kind in kinds[::-1]],
-        amount_minor=row["amount_minor"][::-1],
+        amount_minor=_amounts(row, kinds)[::-1],
         outcome=[_OUTCOMES[outcome] for outcome in row["outcome"][::-1]],
         given_back=[False] * len(kinds),
         segment=[_SEGMENTS[segment] for segment in row["segment"][::-1]],
         mcc=row["mcc"][::-1],
         merchant=row["merchant"][::-1],
         terminal=row["terminal"][::-1],
+        venue=row["venue"][::-1],
+        stop=row["stop"][::-1],
+        vehicle=row["vehicle"][::-1],
     )
 
 

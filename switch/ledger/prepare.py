@@ -7,7 +7,7 @@ from datetime import date
 import msgspec
 
 from switch.calendar import BusinessCalendar
-from switch.config import Config
+from switch.config import Config, acquirers
 from switch.ledger import migrate, partitions, sql
 from switch.ledger.bridge import Connection
 from switch.ledger.cards import card_key_fingerprint
@@ -46,7 +46,7 @@ async def prepare(
         cut_off=ledger.cut_off,
         currency=ledger.currency,
         card_key_fingerprint=card_key_fingerprint(key),
-        acquirers=_acquirers(config),
+        acquirers=acquirers(config),
     )
     owned = accounts_to_open(config)
     codes, owners = [code for code, _ in owned], [owner for _, owner in owned]
@@ -67,11 +67,7 @@ def accounts_to_open(config: Config) -> list[tuple[str, str]]:
     standin = config.standin
     policies = (standin.transit, standin.utility, standin.retail)
     return [
-        *((code, acquirer) for acquirer in _acquirers(config) for code in codes),
+        *((code, acquirer) for acquirer in acquirers(config) for code in codes),
         *(("INTERCITY", upstream.name) for upstream in config.upstreams),
         *(("SUSPENSE", owner) for owner in sorted({p.suspense_owner for p in policies})),
     ]
-
-
-def _acquirers(config: Config) -> list[str]:
-    return sorted({link.acquirer for link in config.links})

@@ -108,7 +108,7 @@ select ledger.archive_partition($1)
 
 -- name: issue_batch
 select medium, shard, account_id, card_id, issued
-from ledger.issue_batch($1, $2, $3, $4, $5, $6, $7)
+from ledger.issue_batch($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: find_card
 select k.card_id, k.account_id, k.shard, c.last4
@@ -127,7 +127,7 @@ select previous_status from ledger.set_card_status($1, $2, $3)
 
 -- name: show_card
 select c.card_id, c.account_id, c.shard, c.last4, c.expires_yymm, c.status, c.status_reason,
-       c.issued_at, a.status as account_status, a.tier, a.product
+       c.issued_at, c.hotlisted, a.status as account_status, a.tier, a.product
 from ledger.medium k
 join ledger.card c on c.shard = k.shard and c.card_id = k.card_id
 join ledger.account a on a.shard = c.shard and a.account_id = c.account_id
@@ -148,7 +148,8 @@ order by opened_at_us, hold_id
 
 -- name: due_holds
 select shard, hold_id, account_id, card_id, purse, purpose, amount_minor, authorization_id,
-       expires_at_us, segment, acquirer, link, terminal, merchant, mcc, rrn, auth_code, currency
+       expires_at_us, segment, acquirer, link, terminal, merchant, mcc, rrn, auth_code, currency,
+       venue
 from ledger.hold
 where status = 'open' and expires_at_us <= $1 and hold_id <> all ($2::bigint[])
 order by expires_at_us
@@ -167,3 +168,26 @@ select name, invariant, examined, findings, first from ledger.audit($1, $2)
 
 -- name: link_totals
 select side, entries, amount_minor from ledger.link_totals($1, $2, $3)
+
+-- ---- rights to fare classes, chips (0005) ----
+
+-- name: grant_entitlement
+select ledger.grant_entitlement($1, $2, $3, $4, $5, $6)
+
+-- name: revoke_entitlements
+select entitlement_id from ledger.revoke_entitlements($1, $2, $3, $4, $5)
+
+-- name: show_entitlements
+select entitlement_id, fare_class, to_timestamp(from_us / 1000000.0) as valid_from,
+       to_timestamp(until_us / 1000000.0) as valid_until, granted_by,
+       to_timestamp(revoked_at_us / 1000000.0) as revoked_at
+from ledger.entitlement
+where account_id = $2 and shard = $1
+order by from_us, entitlement_id
+
+-- name: show_chip
+select highest, proven_counter, proven_missing_minor,
+       (select coalesce(sum(upper(u.gap) - lower(u.gap)), 0) from unnest(missing) as u (gap))::integer
+           as missing_count
+from ledger.chip
+where card_id = $2 and shard = $1

@@ -1,11 +1,11 @@
-"""What a request asks the ledger for beside its own account: its original, and open holds.
+"""What a request asks the ledger for beside its own account: original, holds, fares, chip.
 
 Most requests ask for nothing; what the others ask is a row of its own in load_batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -14,8 +14,12 @@ import msgspec
 from protocols.message import Kind, Request
 from switch.posting import WANTS_HOLDS, Directed
 
-HOLDS_LOADED_MAX = 128
+HOLDS_LOADED_MAX = 192
 """Open holds of one account that are loaded: the most that can be configured, of each purpose."""
+TAPS_LOADED_MAX = 200
+"""Taps of one account and fare day that are loaded, oldest first: nobody rides more in a day."""
+GAPS_LOADED_MAX = 64
+"""Gaps of a chip that are loaded, lowest first; what stands under a counter is asked by itself."""
 REFUND_DAYS_MAX = 180
 """How old a sale may be to be given back, unless configured otherwise."""
 OWN_DAYS_MAX = 367
@@ -33,6 +37,11 @@ _WITH_EFFECT = (
     Kind.ADJUSTMENT,
     Kind.CREDIT_ADJUSTMENT,
     Kind.INQUIRY,
+    Kind.FARE,
+    Kind.TAP_ON,
+    Kind.TAP_OFF,
+    Kind.FARE_CREDIT,
+    Kind.BILL,
 )
 ORIGINAL_KINDS: Mapping[Kind, tuple[Kind, ...]] = {
     Kind.VOID: _SALES,
@@ -50,11 +59,17 @@ _OF_THE_TERMINAL = frozenset({Kind.VOID, Kind.REVERSAL})
 """Kinds that the terminal of the original sends; the others may come from another one."""
 
 
+_PRICED = frozenset({Kind.FARE, Kind.TAP_ON, Kind.TAP_OFF, Kind.INSPECT})
+"""Kinds that ask for the taps of their fare day, and for the account's rights."""
+
+
 class Related(msgspec.Struct, frozen=True):
     """What one request asks for; its original may be on the days `since` to `until`.
 
-    By an RRN or an approval code only the acquirer's own messages are looked for, and those
-    of `terminal` where it is not empty.
+    They are None for a request that is about no other. By an RRN or an approval code only the
+    acquirer's own messages are looked for, and those of `terminal` where it is not empty.
+    `fare_date` None asks for the fare day of the original. `chip_counter` is what is asked
+    about the card's chip, None where nothing is.
     """
 
     wants_holds: bool
@@ -65,17 +80,29 @@ class Related(msgspec.Struct, frozen=True):
     kinds: tuple[Kind, ...]
     acquirer: str
     terminal: str
-    since: date
-    until: date
+    since: date | None
+    until: date | None
+    wants_fares: bool = False
+    fare_date: date | None = None
+    chip_counter: int | None = None
 
 
-def related(request: Request, today: date, refund_days_max: int) -> Related | None:
-    """What a request asks for beside its account; None for one that stands for itself."""
+def related(
+    request: Request, today: date, refund_days_max: int, fare_date_of: Callable[[int], date]
+) -> Related | None:
+    """What a request asks for beside its account; None for one that stands for itself.
+
+    `fare_date_of` is the fare day of an instant.
+    """
     wants_holds = request.kind in WANTS_HOLDS
-    if not (wants_holds or request.linked):
+    tap = request.tap
+    if not (wants_holds or request.linked or tap is not None):
         return None
     original = request.original
-    since, until = original_days(request, today, refund_days_max)
+    since, until = (
+        original_days(request, today, refund_days_max) if request.linked else (None, None)
+    )
+    priced = tap is not None and request.kind in _PRICED
     return Related(
         wants_holds=wants_holds,
         original_id=request.original_id,
@@ -87,7 +114,20 @@ def related(request: Request, today: date, refund_days_max: int) -> Related | No
         terminal=request.terminal if request.kind in _OF_THE_TERMINAL else "",
         since=since,
         until=until,
+        # The switch's own expiry of a journey has no tap: it is priced on the day that it began.
+        wants_fares=priced or request.kind is Kind.HOLD_EXPIRY,
+        fare_date=fare_date_of(tap.event_at_us) if tap is not None and priced else None,
+        chip_counter=_chip_counter(request),
     )
+
+
+def _chip_counter(request: Request) -> int | None:
+    tap = request.tap
+    if tap is None:
+        return None
+    if tap.record is not None:
+        return tap.record.counter
+    return tap.chip.counter if tap.chip is not None else None
 
 
 def original_days(request: Request, today: date, refund_days_max: int) -> tuple[date, date]:
@@ -123,13 +163,16 @@ def day_named(mmdd: str, today: date) -> date | None:
 
 
 def related_columns(
-    batch: Sequence[Directed], today: date, refund_days_max: int
-) -> tuple[list[Any], ...]:
+    batch: Sequence[Directed],
+    today: date,
+    refund_days_max: int,
+    fare_date_of: Callable[[int], date],
+) -> tuple[Any, ...]:
     """The arguments of load_batch from p_related on: each request's place, then the rows."""
     places: list[int] = []
     rows: list[Related] = []
     for directed in batch:
-        row = related(directed.request, today, refund_days_max)
+        row = related(directed.request, today, refund_days_max, fare_date_of)
         if row is not None:
             rows.append(row)
         places.append(0 if row is None else len(rows))
@@ -145,4 +188,9 @@ def related_columns(
         [row.terminal for row in rows],
         [row.since for row in rows],
         [row.until for row in rows],
+        [row.wants_fares for row in rows],
+        [row.fare_date for row in rows],
+        TAPS_LOADED_MAX,
+        [row.chip_counter for row in rows],
+        GAPS_LOADED_MAX,
     )

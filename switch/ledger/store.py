@@ -6,10 +6,12 @@ the SQL functions. Each lane has one Store with its own connection and prepared 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from datetime import date
 
 from risk.facts import HISTORY_SECONDS_MAX
+from switch.fares.book import EMPTY_FARE_BOOK, fare_date
 from switch.ledger import bridge, sql
 from switch.ledger.columns import columns, with_tombstones
 from switch.ledger.directory import Place
@@ -41,6 +43,10 @@ LANE_SETTINGS = {
 }
 """Session settings of a connection that loads and posts."""
 
+FareDateOf = Callable[[int], date]
+"""The fare day of an instant: the city's service day by its fare tables."""
+_PLAIN_FARE_DATE: FareDateOf = functools.partial(fare_date, EMPTY_FARE_BOOK)
+
 _VERDICTS = {verdict.name.lower(): verdict for verdict in Verdict}
 
 
@@ -56,22 +62,30 @@ class Store:
         load: bridge.Prepared,
         post: bridge.Prepared,
         refund_days_max: int = REFUND_DAYS_MAX,
+        fare_date_of: FareDateOf = _PLAIN_FARE_DATE,
     ) -> None:
         self._connection = connection
         self._load = load
         self._post = post
         self._refund_days_max = refund_days_max
+        self._fare_date_of = fare_date_of
 
     @classmethod
     async def open(
-        cls, url: str, timeout_seconds: float, *, refund_days_max: int = REFUND_DAYS_MAX
+        cls,
+        url: str,
+        timeout_seconds: float,
+        *,
+        refund_days_max: int = REFUND_DAYS_MAX,
+        fare_date_of: FareDateOf = _PLAIN_FARE_DATE,
     ) -> Store:
         """Connect, make sure that a commit is durable, and prepare the two calls.
 
         `refund_days_max` bounds the search for the sale of a refund that names no day.
+        `fare_date_of` is the fare day of a tap's instant, by the fare tables in force.
         """
         connection, load, post = await _prepared(url, timeout_seconds, "load_batch", "post_batch")
-        return cls(connection, load, post, refund_days_max)
+        return cls(connection, load, post, refund_days_max, fare_date_of)
 
     async def load(
         self, shard: int, business_date: date, now_us: int, batch: Sequence[Directed]
@@ -87,7 +101,7 @@ class Store:
             [directed.account_id for directed in batch],
             [directed.card_id for directed in batch],
             [directed.request.key for directed in batch],
-            *related_columns(batch, business_date, self._refund_days_max),
+            *related_columns(batch, business_date, self._refund_days_max, self._fare_date_of),
             seconds=CALL_SECONDS_MAX,
         )
         accounts: dict[int, Account] = {}

@@ -25,7 +25,18 @@ from hypothesis.stateful import (
 )
 
 from protocols.card_number import numbered_card
-from protocols.message import Kind, OriginalReference, Outcome, Request
+from protocols.message import (
+    ChipRecord,
+    ChipState,
+    ChipVerdict,
+    Kind,
+    Mode,
+    OriginalReference,
+    Outcome,
+    Request,
+    Segment,
+    Tap,
+)
 from switch.config import parse
 from switch.decide import Terms, decide, moment_at
 from switch.ledger import bridge, cards, migrate, partitions, sql
@@ -45,6 +56,7 @@ from tests.simulation.model_ledger import (
     check_books,
     purchase,
 )
+from tests.simulation.model_taps import ModelRight
 
 SHARD = 0
 DAYS_AHEAD = 3
@@ -64,6 +76,7 @@ amounts = st.one_of(st.integers(1, 60), st.integers(1, 3_000))
 picks = st.integers(0, 10_000)
 hows = st.sampled_from(["key", "rrn", "code", "both"])
 SALES = (Kind.PURCHASE, Kind.COMPLETION, Kind.OFFLINE_SALE)
+RIDES = (Kind.FARE, Kind.TAP_ON, Kind.TAP_OFF, Kind.FARE_CREDIT)
 
 
 class Ledger:
@@ -100,7 +113,7 @@ class Ledger:
         )
 
     async def issue(self) -> tuple[cards.IssuedCard, str]:
-        new = cards.NewCard(numbered_card("621299", next(_numbers)), tier="T2")
+        new = cards.NewCard(numbered_card("621299", next(_numbers)), tier="T2", chip=True)
         (card,) = await cards.issue(
             self.connection, [new], shards=1, key=KEY, overdraft_minor=OVERDRAFT_MINOR
         )
@@ -143,7 +156,11 @@ class LedgerMachine(RuleBasedStateMachine):
                 shard=SHARD,
                 account_id=card.account_id,
                 card_id=card.card_id,
-                purses={1: ModelPurse(floor_minor=-OVERDRAFT_MINOR), 2: ModelPurse()},
+                purses={
+                    1: ModelPurse(floor_minor=-OVERDRAFT_MINOR),
+                    2: ModelPurse(),
+                    3: ModelPurse(),
+                },
                 last4=last4,
             )
             self.accounts.append(account)
@@ -196,6 +213,79 @@ class LedgerMachine(RuleBasedStateMachine):
         at_us = self.clock.now_us()
         self.send(self.request(Kind.PURCHASE, amount_minor, advice=True, standin_at_us=at_us), who)
 
+    @rule(
+        who=st.integers(0, 1), ago=st.sampled_from([0, 0, 60, 900, 3_600, 12 * 3_600]),
+        kind=st.sampled_from([Kind.FARE, Kind.TAP_ON, Kind.TAP_ON, Kind.TAP_OFF, Kind.INSPECT]),
+        mode=st.sampled_from([Mode.BUS, Mode.METRO, Mode.METRO]), line=st.sampled_from(["1", "2"]),
+        stop=st.sampled_from(["", "S01", "S09"]),
+    )  # fmt: skip
+    def tap(self, who: int, ago: int, kind: Kind, mode: Mode, line: str, stop: str) -> None:
+        said = Tap(mode, line, stop, "V1", self.clock.now_us() - ago * 1_000_000)
+        self.send(self.transit(kind, 200, tap=said, venue=mode.value), who)
+
+    @rule(who=st.integers(0, 1), stop=st.sampled_from(["S02", "S07"]), minutes=st.integers(1, 400))
+    def ride(self, who: int, stop: str, minutes: int) -> None:
+        """A journey, whose end comes so late that it may have expired; it was 20 minutes long."""
+        began_us = self.clock.now_us()
+        on = Tap(Mode.METRO, "1", "S01", "", began_us)
+        self.send(self.transit(Kind.TAP_ON, 0, tap=on), who)
+        self.time_passes(minutes * 60)
+        self.what_is_due_expires()
+        off = Tap(Mode.METRO, "1", stop, "", min(began_us + 1_200_000_000, self.clock.now_us()))
+        self.send(self.transit(Kind.TAP_OFF, 0, tap=off), who)
+
+    @rule(
+        who=st.integers(0, 1), amount_minor=st.integers(0, 90), counter=st.integers(0, 6),
+        twin=st.sampled_from([0, 0, 1]), batch=st.integers(0, 1),
+        verdict=st.sampled_from([ChipVerdict.GENUINE, ChipVerdict.GENUINE, ChipVerdict.WRONG]),
+    )  # fmt: skip
+    def chip_record(
+        self, who: int, amount_minor: int, counter: int, twin: int, batch: int, verdict: ChipVerdict
+    ) -> None:
+        digest = bytes((twin, amount_minor, counter, 0, 0, 0, 0, 0))
+        record = ChipRecord(counter, 0, digest, bytes(7) + bytes((batch,)), verdict)
+        said = Tap(Mode.BUS, "1", "", "V1", self.clock.now_us() - 1, record=record)
+        account_id = self.accounts[who].account_id
+        key = (account_id << 16 | counter).to_bytes(16, "big")
+        request = self.transit(Kind.OFFLINE_FARE, amount_minor, tap=said, key=key, background=True)
+        self.send(msgspec.structs.replace(request, payload_hash=digest), who)
+
+    @rule(
+        who=st.integers(0, 1), amount_minor=amounts, counter=st.integers(-1, 7),
+        spent_minor=st.sampled_from([0, 0, 5, -5]),
+        kind=st.sampled_from([Kind.LOAD, Kind.LOAD, Kind.LOAD_PENDING]),
+    )  # fmt: skip
+    def chip_load(
+        self, who: int, amount_minor: int, counter: int, spent_minor: int, kind: Kind
+    ) -> None:
+        balance_minor = self.accounts[who].purses[3].balance_minor - spent_minor
+        chip = ChipState(max(counter, 0), balance_minor)
+        said = Tap(Mode.BUS, "1", "", "", self.clock.now_us(), chip=chip)
+        self.send(self.transit(kind, amount_minor, tap=said, purse="CHIP"), who)
+
+    @rule(who=st.integers(0, 1), fare_class=st.integers(1, 3), hours=st.integers(-30, 30))
+    def right_is_granted(self, who: int, fare_class: int, hours: int) -> None:
+        account, from_us = self.accounts[who], self.clock.now_us() + hours * 3_600_000_000
+        until_us = from_us + 20 * 3_600_000_000
+        self.real.rows(
+            sql.queries()["grant_entitlement"],
+            SHARD, account.account_id, fare_class, from_us, until_us, "a test",
+        )  # fmt: skip
+        account.rights.append(ModelRight(fare_class, from_us, until_us))
+        account.version += 1
+
+    @rule(who=st.integers(0, 1), fare_class=st.integers(1, 3))
+    def rights_are_ended(self, who: int, fare_class: int) -> None:
+        account, now_us = self.accounts[who], self.clock.now_us()
+        self.real.rows(
+            sql.queries()["revoke_entitlements"],
+            SHARD, account.account_id, fare_class, now_us, "a test",
+        )  # fmt: skip
+        for right in account.rights:
+            if right.fare_class == fare_class and right.until_us > now_us:
+                right.until_us = now_us
+        account.version += 1
+
     @rule(pick=picks, how=hows, part=st.integers(0, 4), dated=st.booleans(), kind=st.sampled_from(
         [Kind.COMPLETION, Kind.COMPLETION, Kind.PREAUTHORIZATION_CANCEL]
     ))  # fmt: skip
@@ -230,7 +320,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(pick=picks)
     def reverse_as_answered_too_late(self, pick: int) -> None:
         target = self.picked(
-            pick, (*SALES, Kind.LOAD, Kind.PREAUTHORIZATION, Kind.REFUND, Kind.VOID)
+            pick,
+            (*SALES, *RIDES, Kind.LOAD, Kind.PREAUTHORIZATION, Kind.REFUND, Kind.VOID),
         )
         if target is not None:
             self.send(
@@ -323,6 +414,10 @@ class LedgerMachine(RuleBasedStateMachine):
         number = next(_numbers)
         mmdd_hms = f"{CALENDAR.local(self.clock.now_us()):%m%d%H%M%S}"
         return purchase(number, amount_minor, kind=kind, local_at=mmdd_hms, **said)
+
+    def transit(self, kind: Kind, amount_minor: int, **said: Any) -> Request:
+        said = {"segment": Segment.TRANSIT, "mcc": "4111", "card": None} | said
+        return self.request(kind, amount_minor, **said)
 
     def send(self, request: Request, who: int) -> None:
         self.play([self.model.directed(request, self.accounts[who])])
@@ -476,4 +571,7 @@ def test_the_ledger_agrees_with_its_model_whatever_is_sent(real: Ledger) -> None
         ),
     )
     kinds = real.rows("select kind from ledger.authorization group by kind")
-    assert {row["kind"] for row in kinds} >= {"purchase", "reversal", "load", "tombstone"}
+    assert {row["kind"] for row in kinds} >= {
+        "purchase", "reversal", "load", "tombstone", "fare", "tap_on", "tap_off", "offline_fare",
+        "fare_credit", "incomplete_fare",
+    }  # fmt: skip

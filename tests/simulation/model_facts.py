@@ -5,29 +5,45 @@ Every answer is looked for in the rows as they were written, without indexes or 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 
 import msgspec
 
-from protocols.message import Kind, Outcome, Request
+from protocols.message import TAP_KINDS, Kind, Outcome, Request
 from risk.facts import HISTORY_EVENTS_MAX, HISTORY_SECONDS_MAX, empty_history
-from switch.ledger.related import REFUND_DAYS_MAX, related
+from switch.fares.book import EMPTY_FARE_BOOK, fare_date
+from switch.ledger.related import REFUND_DAYS_MAX, Related, related
 from switch.posting import (
     Account,
+    ChipFacts,
     Directed,
+    FareFacts,
     Follower,
     Followers,
     Hold,
+    HoldPurpose,
     HoldStatus,
     Loaded,
     Original,
     Posting,
     PurseState,
     Stored,
+    TapEvent,
+    stop_named,
 )
+from tests.simulation.model_taps import ModelChip, ModelRight, fare_facts
 
-EVENTS = (Kind.PURCHASE, Kind.PREAUTHORIZATION, Kind.OFFLINE_SALE, Kind.LOAD)
+EVENTS = (
+    Kind.PURCHASE,
+    Kind.PREAUTHORIZATION,
+    Kind.OFFLINE_SALE,
+    Kind.LOAD,
+    Kind.BILL_INQUIRY,
+    Kind.BILL,
+    *TAP_KINDS,
+)
 GIVING_BACK = (Kind.REVERSAL, Kind.VOID, Kind.PREAUTHORIZATION_CANCEL)
 
 
@@ -53,6 +69,9 @@ class ModelAccount(msgspec.Struct):
     last4: str = "0042"
     pin_reference: bytes = b""
     pin_tries: int = 0
+    hotlisted: bool = False
+    rights: list[ModelRight] = msgspec.field(default_factory=list)
+    chip: ModelChip | None = None
 
 
 class ModelRow(msgspec.Struct, frozen=True):
@@ -93,6 +112,7 @@ class ModelFacts:
         self.by_key: dict[tuple[int, bytes, date], ModelRow] = {}
         self.by_id: dict[int, ModelRow] = {}
         self.holds: dict[int, ModelHold] = {}
+        self.fare_date_of = functools.partial(fare_date, EMPTY_FARE_BOOK)
 
     def load(
         self, shard: int, business_date: date, now_us: int, batch: Sequence[Directed]
@@ -111,7 +131,7 @@ class ModelFacts:
         model = self.accounts.get(directed.account_id)
         if model is not None and directed.account_id not in shared:
             shared[directed.account_id] = self._account(model, business_date, now_us)
-        asked = related(directed.request, business_date, REFUND_DAYS_MAX)
+        asked = related(directed.request, business_date, REFUND_DAYS_MAX, self.fare_date_of)
         original = self._find_original(shard, directed, business_date)
         return Loaded(
             account=shared.get(directed.account_id),
@@ -123,7 +143,38 @@ class ModelFacts:
             holds=self._open_holds(directed.account_id) if asked and asked.wants_holds else (),
             pin_reference=model.pin_reference if model else b"",
             pin_tries=model.pin_tries if model else 0,
+            hotlisted=model.hotlisted if model else False,
+            fares=self._fares(model, asked) if model and asked else None,
+            chip=self._chip(model, asked),
         )
+
+    def _fares(self, model: ModelAccount, asked: Related) -> FareFacts | None:
+        taps = [
+            msgspec.structs.replace(row.posting.tap, authorization_id=row.authorization_id)
+            for row in self.rows_of.get(model.account_id, [])
+            if row.posting.tap is not None
+        ]
+        day = asked.fare_date or _day_of(asked.original_id, taps)
+        if not asked.wants_fares or day is None:
+            return None
+        standing = [tap for tap in taps if not self._taken_back(tap)]
+        journeys = {
+            hold.authorization_id
+            for hold in self._open_holds(model.account_id)
+            if hold.purpose is HoldPurpose.JOURNEY
+        }
+        return fare_facts(standing, journeys, model.rights, day)
+
+    def _taken_back(self, tap: TapEvent) -> bool:
+        about = self._approved_about(self.by_id[tap.authorization_id])
+        return any(other.posting.kind is Kind.REVERSAL for other in about)
+
+    @staticmethod
+    def _chip(model: ModelAccount | None, asked: Related | None) -> ChipFacts | None:
+        if asked is None or asked.chip_counter is None:
+            return None
+        chip = model.chip if model is not None else None
+        return (chip or ModelChip()).facts(asked.chip_counter)
 
     def _account(self, model: ModelAccount, business_date: date, now_us: int) -> Account:
         history, event_ids = empty_history(), []
@@ -138,12 +189,15 @@ class ModelFacts:
                 at_us=row.posting.at_us,
                 card_id=row.posting.directed.card_id,
                 kind=row.posting.kind,
-                amount_minor=request.amount.amount_minor,
+                amount_minor=_worth_minor(row),
                 outcome=row.posting.outcome,
                 segment=request.segment,
                 mcc=request.mcc,
                 merchant=request.merchant,
                 terminal=request.terminal,
+                venue=request.venue,
+                stop=stop_named(request.tap),
+                vehicle=request.tap.vehicle if request.tap is not None else "",
             )
             history.given_back[-1] = self._given_back(row)
             event_ids.append(row.authorization_id)
@@ -208,12 +262,13 @@ class ModelFacts:
                 yield row
 
     def _find_original(self, shard: int, directed: Directed, today: date) -> ModelRow | None:
-        asked = related(directed.request, today, REFUND_DAYS_MAX)
-        if asked is None:
+        asked = related(directed.request, today, REFUND_DAYS_MAX, self.fare_date_of)
+        if asked is None or asked.since is None or asked.until is None:
             return None
+        since, until = asked.since, asked.until
 
         def in_time(row: ModelRow) -> bool:
-            return row.shard == shard and asked.since <= row.business_date <= asked.until
+            return row.shard == shard and since <= row.business_date <= until
 
         if asked.original_id:
             row = self.by_id.get(asked.original_id)
@@ -323,3 +378,16 @@ class ModelFacts:
         )
         repeats = [other for other in about if other.posting.kind is Kind.REPEAT]
         return Followers(gone, len(repeats), len(withdrawn), changes)
+
+
+def _day_of(authorization_id: int, taps: Iterable[TapEvent]) -> date | None:
+    days = [tap.fare_date for tap in taps if tap.authorization_id == authorization_id]
+    return days[0] if days else None
+
+
+def _worth_minor(row: ModelRow) -> int:
+    """What an event was for: of an approved tap what was charged."""
+    posting = row.posting
+    if posting.kind in TAP_KINDS and posting.outcome.approved:
+        return posting.approved_minor
+    return row.request.amount.amount_minor

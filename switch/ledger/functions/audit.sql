@@ -4,7 +4,7 @@
 -- null where it is sound and else a sentence with ids (never a card number, an instant or
 -- any other run of 13 digits). Its comment is the invariant. ledger.audit finds the checks
 -- by their name, so a new function is a new check; what becomes of a message after it was
--- posted is checked in audit_life.sql.
+-- posted is checked in audit_life.sql, taps and chips in audit_taps.sql.
 --
 -- p_since: checks of single rows look at business days from then on; sums need every day.
 -- p_caps: most that the GEN purse may keep, minor units by tier, or null.
@@ -47,7 +47,7 @@ returns setof text language sql stable as $$
     with held as (
         select h.shard, h.account_id, h.purse, sum(h.amount_minor) as minor
         from ledger.hold h
-        where h.status = 'open' and h.purpose = 'preauthorization' group by 1, 2, 3
+        where h.status = 'open' and h.purpose <> 'load' group by 1, 2, 3
     )
     select case when coalesce(u.held_minor, 0) <> coalesce(h.minor, 0) then
                format('account %s purse %s has %s held, its open holds are %s',
@@ -57,7 +57,7 @@ returns setof text language sql stable as $$
     full join held h on h.shard = u.shard and h.account_id = u.account_id and h.purse = u.purse
 $$;
 comment on function ledger.audit_purse_held is
-    'What is held of a purse is the sum of the open holds of its preauthorizations.';
+    'What is held of a purse is the sum of the open holds of its preauthorizations and journeys.';
 
 create or replace function ledger.audit_month_totals(p_since date, p_caps jsonb)
 returns setof text language sql stable as $$
@@ -94,8 +94,15 @@ returns setof text language sql stable as $$
     select case when not case
                when a.outcome <> 'approved' or a.account_id = 0 or a.purse = 0 then
                    a.spent_count = 0 and a.spent_minor = 0
-               when a.kind in ('purchase', 'completion', 'offline_sale') then
+               when a.kind in ('purchase', 'completion', 'offline_sale', 'bill') then
                    a.spent_count = 1 and a.spent_minor = a.approved_minor
+               -- A ride counts once, at its end; what makes its day cheaper spends less.
+               when a.kind in ('fare', 'tap_off', 'incomplete_fare', 'offline_fare') then
+                   a.spent_count = 1 and a.spent_minor = a.approved_minor
+               when a.kind = 'tap_on' then
+                   a.spent_count in (0, 1) and a.spent_minor = a.approved_minor
+               when a.kind = 'fare_credit' then
+                   a.spent_count = 1 and a.spent_minor between -a.approved_minor and 0
                when a.kind = 'adjustment' then
                    a.spent_count = 0 and a.spent_minor between 0 and a.approved_minor
                when a.kind in ('refund', 'void', 'credit_adjustment') then
@@ -153,9 +160,12 @@ returns setof text language sql stable as $$
     from ledger.every_authorization a
     left join moved m on m.authorization_id = a.authorization_id and m.shard = a.shard
                      and m.business_date = a.business_date
+    -- A journey's hold is nobody's approval: a tap approves what it is charged.
     left join ledger.hold o on o.hold_id = a.authorization_id and o.shard = a.shard
+                           and o.purpose <> 'journey'
     left join (select h.shard, h.resolved_by, sum(h.amount_minor) as amount_minor
-               from ledger.hold h where h.resolved_by <> 0 group by 1, 2) r
+               from ledger.hold h
+               where h.resolved_by <> 0 and h.purpose <> 'journey' group by 1, 2) r
            on r.resolved_by = a.authorization_id and r.shard = a.shard
     where a.business_date >= p_since
 $$;
@@ -293,7 +303,12 @@ returns setof text language sql stable as $$
           select 'hold', h.hold_id, h.shard, h.account_id from ledger.hold h
           union all
           select 'authorization', n.authorization_id, n.shard, n.account_id
-          from ledger.every_authorization n where n.account_id <> 0 and n.business_date >= p_since) r
+          from ledger.every_authorization n where n.account_id <> 0 and n.business_date >= p_since
+          union all
+          select 'tap', t.authorization_id, t.shard, t.account_id
+          from ledger.every_tap t where t.business_date >= p_since
+          union all
+          select 'entitlement', e.entitlement_id, e.shard, e.account_id from ledger.entitlement e) r
     left join ledger.account c on c.shard = r.shard and c.account_id = r.account_id
     cross join (select g.value::bigint as shards from ledger.setting g where g.name = 'shards') s
 $$;
@@ -355,7 +370,7 @@ returns setof text language sql stable as $$
                format('table %s is neither attached nor in the archive; detach again to finish', c.relname) end
     from pg_class c
     where c.relnamespace in ('ledger'::regnamespace, 'ledger_archive'::regnamespace) and c.relkind = 'r'
-      and c.relname ~ '^(authorization|transfer)_[0-9]{8}$'
+      and c.relname ~ '^(authorization|transfer|tap)_[0-9]{8}$'
 $$;
 comment on function ledger.audit_days_kept is
     'Every business day is attached to the daily tables or to their archive.';

@@ -14,7 +14,8 @@ returns setof text language sql stable as $$
           and r.kind = 'reversal' and r.outcome = 'approved'
     where a.outcome = 'approved' and a.business_date >= p_since
       and a.kind in ('purchase', 'load', 'load_pending', 'preauthorization',
-                     'preauthorization_cancel', 'completion', 'void', 'refund')
+                     'preauthorization_cancel', 'completion', 'void', 'refund',
+                     'fare', 'tap_on', 'tap_off', 'fare_credit')
 $$;
 comment on function ledger.audit_deadline is
     'Nothing that asked for an answer is approved after its deadline without its reversal.';
@@ -75,16 +76,18 @@ returns setof text language sql stable as $$
                when o.authorization_id is null or o.outcome <> 'approved' or o.account_id <> h.account_id then
                    format('hold %s was opened by no approval of account %s', h.hold_id, h.account_id)
                when f.authorization_id is null or f.outcome <> 'approved' or f.account_id <> h.account_id
-                    or f.kind <> case h.purpose when 'load' then 'load_pending' else h.purpose end then
+                    or f.kind <> case h.purpose when 'load' then 'load_pending'
+                                               when 'journey' then 'tap_on' else h.purpose end then
                    format('hold %s stands for authorization %s, which is no approved %s of account %s',
-                          h.hold_id, h.authorization_id, h.purpose, h.account_id)
+                          h.hold_id, h.authorization_id,
+                          case h.purpose when 'journey' then 'tap_on' else h.purpose end, h.account_id)
                when h.resolved_by <> 0
                     and (r.authorization_id is null or r.outcome <> 'approved' or r.account_id <> h.account_id) then
                    format('hold %s is %s by authorization %s, which is no approval of account %s',
                           h.hold_id, h.status, h.resolved_by, h.account_id)
                when w.n > 1 then
                    format('authorization %s resolves %s holds', h.resolved_by, w.n)
-               when h.status = 'completed' and r.approved_minor > h.amount_minor then
+               when h.status = 'completed' and h.purpose <> 'journey' and r.approved_minor > h.amount_minor then
                    format('hold %s has %s and is completed with %s', h.hold_id, h.amount_minor, r.approved_minor) end
     from ledger.hold h
     left join ledger.every_authorization o on o.authorization_id = h.hold_id and o.shard = h.shard
@@ -94,7 +97,7 @@ returns setof text language sql stable as $$
     left join resolver w on w.resolved_by = h.resolved_by and w.shard = h.shard
 $$;
 comment on function ledger.audit_hold_resolved_once is
-    'A hold is opened by an approval, resolved by at most one, and completed with no more than it has.';
+    'A hold is opened by an approval, resolved by at most one, and (but for a journey) completed with no more than it has.';
 
 create or replace function ledger.audit_tombstone(p_since date, p_caps jsonb)
 returns setof text language sql stable as $$

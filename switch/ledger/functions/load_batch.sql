@@ -1,11 +1,14 @@
 -- Everything the decisions of one batch need, in one call: per request the account, the
 -- card, its purses, the last 24 hours of the account, what is stored under the same
--- idempotency key, and for some the message they are about and the account's open holds.
+-- idempotency key, and for some the message they are about, the account's open holds, its
+-- taps of a fare day, or what is known of the card's chip.
 -- Nothing is locked; post_batch checks the version.
 --
 -- p_account_ids, p_card_ids, p_keys: one element a request; account 0 is an unknown card.
 -- p_related: 0 for a request that stands for itself, else its place in the arrays from
--- p_wants_holds on, which say what else it needs: see find_original and open_holds.
+-- p_wants_holds on, which say what else it needs: see find_original, open_holds, fare_facts (for
+-- the fare day p_fare_dates, null: that of the original) and chip_facts. Null in
+-- p_original_from and p_chip_counters: none is asked for.
 -- A row a request comes back, in request order. History columns are newest first and at most
 -- p_events_max long: what counts as spending or loading, and what gave some of that back.
 create or replace function ledger.load_batch(
@@ -15,31 +18,34 @@ create or replace function ledger.load_batch(
     p_wants_holds boolean[], p_original_ids bigint[], p_original_keys bytea[],
     p_original_rrns text[], p_original_auth_codes text[], p_original_kinds text[],
     p_original_acquirers text[], p_original_terminals text[],
-    p_original_from date[], p_original_until date[]
+    p_original_from date[], p_original_until date[],
+    p_wants_fares boolean[], p_fare_dates date[], p_taps_max integer,
+    p_chip_counters integer[], p_gaps_max integer
 ) returns table (
     account_version bigint, account_status text, tier text, product text,
     card_status text, expires_yymm text, last4 text, pin_reference bytea, pin_tries smallint,
+    hotlisted boolean,
     purse smallint[], balance_minor bigint[], held_minor bigint[], floor_minor bigint[],
     month_count integer[], month_minor bigint[],
     at_us bigint[], card_id bigint[], kind text[], amount_minor bigint[], approved_minor bigint[],
     outcome text[], authorization_id bigint[], original_id bigint[], segment text[], mcc text[],
-    merchant text[], terminal text[],
+    merchant text[], terminal text[], venue text[], stop text[], vehicle text[],
     stored_id bigint, stored_payload_hash bytea, stored_kind text, stored_outcome text,
     stored_approved_minor bigint, stored_auth_code text, stored_rrn text, stored_at_us bigint,
-    stored_followers jsonb, original jsonb, holds jsonb
+    stored_followers jsonb, original jsonb, holds jsonb, fares jsonb, chip jsonb
 ) language plpgsql stable as $$
 declare
     this_month date := date_trunc('month', p_business_date)::date;
 begin
     return query
     select a.version, a.status, a.tier, a.product,
-           c.status, c.expires_yymm, c.last4, c.pin_reference, c.pin_tries,
+           c.status, c.expires_yymm, c.last4, c.pin_reference, c.pin_tries, c.hotlisted,
            p.purses, p.balances, p.helds, p.floors, p.month_counts, p.month_minors,
            h.ats, h.cards, h.kinds, h.amounts, h.approved, h.outcomes, h.ids, h.originals,
-           h.segments, h.mccs, h.merchants, h.terminals,
+           h.segments, h.mccs, h.merchants, h.terminals, h.venues, h.stops, h.vehicles,
            s.authorization_id, s.payload_hash, s.kind, s.outcome, s.approved_minor, s.auth_code,
            s.rrn, s.at_us, s.followers,
-           case when r.related <> 0 then ledger.find_original(
+           case when r.related <> 0 and p_original_from[r.related] is not null then ledger.find_original(
                p_shard, p_business_date, r.account_id, p_original_ids[r.related],
                p_original_keys[r.related], p_original_rrns[r.related],
                p_original_auth_codes[r.related],
@@ -47,7 +53,12 @@ begin
                p_original_acquirers[r.related], p_original_terminals[r.related],
                p_original_from[r.related], p_original_until[r.related]) end,
            case when r.related <> 0 and p_wants_holds[r.related] then
-               ledger.open_holds(p_shard, r.account_id, p_holds_max) end
+               ledger.open_holds(p_shard, r.account_id, p_holds_max) end,
+           case when r.related <> 0 and p_wants_fares[r.related] then
+               ledger.fare_facts(p_shard, p_business_date, r.account_id, p_fare_dates[r.related],
+                                 p_original_ids[r.related], p_taps_max) end,
+           case when r.related <> 0 and p_chip_counters[r.related] is not null then
+               ledger.chip_facts(p_shard, r.card_id, p_chip_counters[r.related], p_gaps_max) end
     from unnest(p_account_ids, p_card_ids, p_keys, p_related) with ordinality
          as r (account_id, card_id, key, related, ordinal)
     left join ledger.account a on a.shard = p_shard and a.account_id = r.account_id
@@ -66,15 +77,19 @@ begin
                array_agg(e.outcome) as outcomes,
                array_agg(e.authorization_id) as ids, array_agg(e.original_id) as originals,
                array_agg(e.segment) as segments, array_agg(e.mcc) as mccs,
-               array_agg(e.merchant) as merchants, array_agg(e.terminal) as terminals
+               array_agg(e.merchant) as merchants, array_agg(e.terminal) as terminals,
+               array_agg(e.venue) as venues, array_agg(e.stop) as stops,
+               array_agg(e.vehicle) as vehicles
         from (
             select n.at_us, n.card_id, n.kind, n.amount_minor, n.approved_minor, n.outcome,
-                   n.authorization_id, n.original_id, n.segment, n.mcc, n.merchant, n.terminal
+                   n.authorization_id, n.original_id, n.segment, n.mcc, n.merchant, n.terminal,
+                   n.venue, n.stop, n.vehicle
             from ledger.authorization n
             where r.account_id <> 0
               and n.shard = p_shard and n.account_id = r.account_id and n.at_us > p_since_us
               and n.business_date between p_business_date - 1 and p_business_date + 1
-              and (n.kind in ('purchase', 'load', 'preauthorization', 'offline_sale')
+              and (n.kind in ('purchase', 'load', 'preauthorization', 'offline_sale', 'fare',
+                              'tap_on', 'tap_off', 'inspect', 'offline_fare', 'bill_inquiry', 'bill')
                    or n.kind in ('reversal', 'void', 'preauthorization_cancel')
                       and n.outcome = 'approved')
             order by n.at_us desc

@@ -1,4 +1,4 @@
--- Partitions of the two daily tables, one per business day.
+-- Partitions of the three daily tables, one per business day.
 
 -- Makes the partitions of one business day where missing; true if it made any.
 --
@@ -12,7 +12,7 @@ declare
     child  text;
     made   boolean := false;
 begin
-    foreach parent in array array['authorization', 'transfer'] loop
+    foreach parent in array array['authorization', 'transfer', 'tap'] loop
         child := parent || '_' || to_char(p_day, 'YYYYMMDD');
         if to_regclass('ledger.' || child) is null and to_regclass('ledger_archive.' || child) is null then
             execute format('create table ledger.%I (like ledger.%I including all)', child, parent);
@@ -32,7 +32,8 @@ language sql stable as $$
            greatest(c.reltuples, 0)::bigint, pg_total_relation_size(c.oid)
     from pg_inherits i
     join pg_class c on c.oid = i.inhrelid
-    where i.inhparent in ('ledger.authorization'::regclass, 'ledger.transfer'::regclass)
+    where i.inhparent in ('ledger.authorization'::regclass, 'ledger.transfer'::regclass,
+                          'ledger.tap'::regclass)
     order by 1, 2
 $$;
 
@@ -48,7 +49,8 @@ language sql stable as $$
     from pg_inherits i
     join pg_class c on c.oid = i.inhrelid
     join pg_class p on p.oid = i.inhparent
-    where i.inhparent in ('ledger.authorization'::regclass, 'ledger.transfer'::regclass)
+    where i.inhparent in ('ledger.authorization'::regclass, 'ledger.transfer'::regclass,
+                          'ledger.tap'::regclass)
       and to_date(right(c.relname, 8), 'YYYYMMDD') < p_day
     order by i.inhdetachpending desc, 1
 $$;
@@ -59,7 +61,7 @@ language sql stable as $$
     select c.relname::text
     from pg_class c
     where c.relnamespace = 'ledger'::regnamespace and c.relkind = 'r'
-      and c.relname ~ '^(authorization|transfer)_[0-9]{8}$' and not c.relispartition
+      and c.relname ~ '^(authorization|transfer|tap)_[0-9]{8}$' and not c.relispartition
     order by 1
 $$;
 

@@ -5,6 +5,8 @@
 -- Rows (parallel arrays, one element a decision): see ledger.authorization; account 0 is an
 -- unknown card. p_remaining_us is what was left of the request's budget when this call was
 -- sent; p_spent_* is what the row adds to the purse's month totals.
+-- p_venues, p_stops, p_vehicles: where it was made. p_taps and p_chips: see post_taps and
+-- post_chips; null where no row has any, which is nearly always.
 -- Transfers, holds to open, holds to resolve and wrong PINs in a row (parallel arrays each):
 -- p_*_row is the 1-based row each belongs to. A hold gets the id of its row; p_open_authorization
 -- is what it stands for, 0 for the row itself.
@@ -29,7 +31,8 @@ create or replace function ledger.post_batch(
     p_open_row integer[], p_open_purpose text[], p_open_purse smallint[], p_open_minor bigint[],
     p_open_expires_at_us bigint[], p_open_authorization bigint[],
     p_resolve_row integer[], p_resolve_hold bigint[], p_resolve_status text[],
-    p_pin_row integer[], p_pin_tries smallint[]
+    p_pin_row integer[], p_pin_tries smallint[],
+    p_venues text[], p_stops text[], p_vehicles text[], p_taps jsonb, p_chips jsonb
 ) returns table (verdict text, authorization_id bigint, posted_at_us bigint)
 language plpgsql as $$
 declare
@@ -79,22 +82,24 @@ begin
            sent_at_us + r.remaining_us, r.key, r.payload_hash, r.message_class, r.kind, r.segment,
            r.link, r.acquirer, r.terminal, r.merchant, r.mcc, r.entry_mode, r.stan, r.local_at,
            r.rrn, r.auth_code, r.currency, r.amount_minor, r.approved_minor, r.purse, r.outcome,
-           r.original_id, r.ruleset, r.rule_results, r.explanation, r.spent_count, r.spent_minor
+           r.original_id, r.ruleset, r.rule_results, r.explanation, r.spent_count, r.spent_minor,
+           r.venue, r.stop, r.vehicle
     from unnest(p_account_ids, p_card_ids, p_at_us, p_remaining_us, p_keys, p_payload_hashes,
                 p_message_classes, p_kinds, p_segments, p_links, p_acquirers, p_terminals,
                 p_merchants, p_mccs, p_entry_modes, p_stans, p_local_ats, p_rrns, p_auth_codes,
                 p_currencies, p_amounts_minor, p_approved_minor, p_purses, p_outcomes,
                 p_original_ids, p_rulesets, p_rule_results, p_explanations, p_spent_counts,
-                p_spent_minor)
+                p_spent_minor, p_venues, p_stops, p_vehicles)
          with ordinality as r (account_id, card_id, at_us, remaining_us, key, payload_hash,
                 message_class, kind, segment, link, acquirer, terminal, merchant, mcc, entry_mode,
                 stan, local_at, rrn, auth_code, currency, amount_minor, approved_minor, purse,
                 outcome, original_id, ruleset, rule_results, explanation, spent_count,
-                spent_minor, n)
+                spent_minor, venue, stop, vehicle, n)
     where verdicts[r.n] = 'posted';
 
     -- What a decision moves must be what it approved, to the cent: a decline approves 0. A row
     -- without transfers approves the hold it opens; without that, the one it resolves (below).
+    -- A journey's hold is nobody's approval: a tap approves what it is charged.
     if exists (
         select 1
         from (select r.n, r.minor as approved, 0::bigint as moved
@@ -103,8 +108,9 @@ begin
               union all
               select t.n, 0, t.minor from unnest(p_transfer_row, p_transfer_minor) as t (n, minor)
               union all
-              select o.n, 0, o.minor from unnest(p_open_row, p_open_minor) as o (n, minor)
-              where o.n <> all (p_transfer_row)) m
+              select o.n, 0, o.minor
+              from unnest(p_open_row, p_open_purpose, p_open_minor) as o (n, purpose, minor)
+              where o.n <> all (p_transfer_row) and o.purpose <> 'journey') m
         group by m.n
         having sum(m.approved) <> sum(m.moved)
     ) then
@@ -124,13 +130,15 @@ begin
             where h.hold_id = p_resolve_hold[w.i] and h.shard = p_shard
               and h.account_id = p_account_ids[w.n] and h.status = 'open'
             returning h.account_id * 16 + h.purse as book, h.purpose, h.amount_minor as minor,
-                      case when w.n = any (p_transfer_row) or w.n = any (p_open_row)
+                      case when h.purpose = 'journey'
+                           then w.n <> all (p_transfer_row) and p_approved_minor[w.n] <> 0
+                           when w.n = any (p_transfer_row) or w.n = any (p_open_row)
                            then h.status = 'completed' and p_approved_minor[w.n] > h.amount_minor
                            else p_approved_minor[w.n] <> h.amount_minor end as overspent
         )
         select count(*), coalesce(bool_or(g.overspent), false),
-               coalesce(array_agg(g.book) filter (where g.purpose = 'preauthorization'), '{}'),
-               coalesce(array_agg(g.minor) filter (where g.purpose = 'preauthorization'), '{}')
+               coalesce(array_agg(g.book) filter (where g.purpose <> 'load'), '{}'),
+               coalesce(array_agg(g.minor) filter (where g.purpose <> 'load'), '{}')
         into resolved, overspent, freed_books, freed_minor
         from gone g;
         if resolved <> cardinality(resolving) then
@@ -144,7 +152,7 @@ begin
     end if;
 
     if cardinality(p_open_row) > 0 then
-        -- One that is opened again keeps the words of the preauthorization or load it stands for.
+        -- One that is opened again keeps the words of the message it stands for.
         insert into ledger.hold
         select p_shard, ids[o.n], p_account_ids[o.n], coalesce(f.card_id, p_card_ids[o.n]), o.purse,
                o.purpose, o.minor, 'open',
@@ -154,7 +162,7 @@ begin
                coalesce(f.link, p_links[o.n]), coalesce(f.terminal, p_terminals[o.n]),
                coalesce(f.merchant, p_merchants[o.n]), coalesce(f.mcc, p_mccs[o.n]),
                coalesce(f.rrn, p_rrns[o.n]), coalesce(f.auth_code, p_auth_codes[o.n]),
-               p_currencies[o.n]
+               p_currencies[o.n], coalesce(f.venue, p_venues[o.n])
         from unnest(p_open_row, p_open_purpose, p_open_purse, p_open_minor, p_open_expires_at_us,
                     p_open_authorization)
              as o (n, purpose, purse, minor, expires_at_us, authorization_id)
@@ -198,7 +206,7 @@ begin
             select p_account_ids[o.n] * 16 + o.purse, 0, 0, 0, o.minor
             from unnest(p_open_row, p_open_purpose, p_open_purse, p_open_minor)
                  as o (n, purpose, purse, minor)
-            where verdicts[o.n] = 'posted' and o.purpose = 'preauthorization'
+            where verdicts[o.n] = 'posted' and o.purpose <> 'load'
             union all
             select f.book, 0, 0, 0, -f.minor
             from unnest(freed_books, freed_minor) as f (book, minor)
@@ -247,6 +255,16 @@ begin
         set debit_minor = p.debit_minor + excluded.debit_minor,
             credit_minor = p.credit_minor + excluded.credit_minor,
             transfer_count = p.transfer_count + excluded.transfer_count;
+    end if;
+
+    if p_taps is not null then
+        perform ledger.post_taps(p_shard, p_business_date, p_taps, verdicts, ids, p_account_ids,
+                                 p_card_ids, p_outcomes, p_transfer_row, p_transfer_credit,
+                                 p_transfer_minor);
+    end if;
+    if p_chips is not null then
+        perform ledger.post_chips(p_shard, p_business_date, p_chips, verdicts, ids, p_card_ids,
+                                  p_amounts_minor);
     end if;
 
     update ledger.account a set version = a.version + 1

@@ -144,7 +144,7 @@ begin
             'hold_id', hold.hold_id, 'authorization_id', hold.authorization_id,
             'purpose', hold.purpose, 'purse', hold.purse, 'amount_minor', hold.amount_minor,
             'expires_at_us', hold.expires_at_us, 'acquirer', hold.acquirer, 'rrn', hold.rrn,
-            'auth_code', hold.auth_code) end);
+            'auth_code', hold.auth_code, 'terminal', hold.terminal, 'mcc', hold.mcc) end);
 end $$;
 
 -- The open holds of an account, oldest first and at most p_most: the words of posting.Hold as
@@ -157,7 +157,8 @@ begin
         select jsonb_agg(to_jsonb(e) order by e.opened_at_us, e.hold_id)
         from (
             select h.hold_id, h.authorization_id, h.purpose, h.purse, h.amount_minor,
-                   h.opened_at_us, h.expires_at_us, h.acquirer, h.rrn, h.auth_code
+                   h.opened_at_us, h.expires_at_us, h.acquirer, h.rrn, h.auth_code, h.terminal,
+                   h.mcc
             from ledger.hold h
             where h.account_id = p_account_id and h.shard = p_shard and h.status = 'open'
             order by h.opened_at_us, h.hold_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -21,6 +21,15 @@ SHARDS = 4
 KEY = b"a key of thirty-two bytes, tests"
 NOON_US = 1_774_929_600_000_000
 HOLD_EXPIRES_US = NOON_US + 3_600_000_000
+TAP: dict[str, Any] = {
+    "fare_date": DAY, "kind": "fare", "event_at_us": NOON_US, "mode": "bus", "line": "7",
+    "stop": "12", "vehicle": "V1", "acquirer": "metro", "fare_class": 0, "fare_version": 3,
+    "nominal_minor": 0, "concession_minor": 0, "transfer_minor": 0, "cap_minor": 0,
+    "recomputed_minor": 0, "charged_minor": 0, "journey_id": 0,
+}  # fmt: skip
+CHIP: dict[str, Any] = {
+    "counter": 0, "digest": "\\x", "batch": "\\x", "suspense": False, "missing_minor": 0,
+}  # fmt: skip
 _POST_BATCH = sql.queries("lane.sql")["post_batch"]
 _COLUMNS = [
     "at_us", "remaining_us", "key", "payload_hash", "message_class", "kind", "segment", "link",
@@ -57,6 +66,13 @@ class Row(msgspec.Struct, kw_only=True):
     ruleset: str = "3fa9"
     merchant: str = "M1"
     explanation: str = "because"
+    venue: str = ""
+    stop: str = ""
+    vehicle: str = ""
+    tap: dict[str, Any] | None = None
+    """Words of ledger.tap that differ from those of `TAP`."""
+    chip: dict[str, Any] | None = None
+    """Words of posting.ChipChange that differ from those of `CHIP`."""
 
 
 class Books:
@@ -101,10 +117,11 @@ class Books:
 
     def reversal(self, card: IssuedCard, original_id: int, minor: int, **more: Any) -> Row:
         """The reversal of a purchase of the same month."""
-        more = {"spent_minor": -minor} | more
+        moved = [(self.acquirer, book(card), minor)] if minor else []
+        more = {"spent_minor": -minor, "transfers": moved} | more
         return Row(
             card=card, kind="reversal", amount_minor=minor, approved_minor=minor,
-            original_id=original_id, transfers=[(self.acquirer, book(card), minor)], **more,
+            original_id=original_id, **more,
         )  # fmt: skip
 
     def decline(self, card: IssuedCard | None, minor: int, **more: Any) -> Row:
@@ -153,6 +170,55 @@ class Books:
             card=card, kind="load", amount_minor=minor, approved_minor=minor,
             original_id=pending_id, resolves=(pending_id, "completed"),
             transfers=[(self.pending, book(card), minor)], **more,
+        )  # fmt: skip
+
+    def fare(self, card: IssuedCard, minor: int, **more: Any) -> Row:
+        """A single tap; `tap` says what of it is not as usual, `minor` is what it is charged."""
+        moved = [(book(card), self.acquirer, minor)] if minor > 0 else []
+        if minor < 0:
+            moved = [(self.acquirer, book(card), -minor)]
+        usual: dict[str, Any] = {
+            "kind": "fare" if minor >= 0 else "fare_credit", "amount_minor": minor,
+            "approved_minor": abs(minor), "spent_minor": minor, "spent_count": 1,
+            "transfers": moved,
+        }  # fmt: skip
+        tap = {"nominal_minor": max(minor, 0), "recomputed_minor": min(minor, 0)}
+        return Row(
+            card=card, tap=tap | {"charged_minor": minor} | more.pop("tap", {}),
+            **(usual | more),
+        )  # fmt: skip
+
+    def tap_on(self, card: IssuedCard, most_minor: int, **more: Any) -> Row:
+        return Row(
+            card=card, kind="tap_on", opens=("journey", most_minor, 0),
+            tap={"kind": "tap_on"} | more.pop("tap", {}), **more,
+        )  # fmt: skip
+
+    def tap_off(self, card: IssuedCard, on_id: int, minor: int, **more: Any) -> Row:
+        tap = {"kind": "tap_off", "journey_id": on_id} | more.pop("tap", {})
+        return self.fare(
+            card, minor, resolves=(on_id, "completed"), tap=tap, **({"kind": "tap_off"} | more)
+        )  # fmt: skip
+
+    def chip_load(self, card: IssuedCard, minor: int, **more: Any) -> Row:
+        """A load of the chip's purse; `chip` is what the chip says of itself."""
+        return Row(
+            card=card, kind="load", amount_minor=minor, approved_minor=minor, purse=3,
+            transfers=[(self.trust, book(card, 3), minor)], **more,
+        )  # fmt: skip
+
+    def record(self, card: IssuedCard, counter: int, minor: int, **more: Any) -> Row:
+        """A record of the chip; in suspense where `chip` says so."""
+        chip = {
+            "counter": counter, "digest": f"\\x{counter:016x}", "batch": f"\\x{1:016x}",
+        } | more.pop("chip", {})  # fmt: skip
+        suspended = chip.get("suspense", False)
+        payer = self.suspense if suspended else book(card, 3)
+        usual: dict[str, Any] = {"spent_count": int(not suspended)}
+        return Row(
+            card=card, kind="offline_fare", amount_minor=minor, approved_minor=minor,
+            purse=0 if suspended else 3, spent_minor=0 if suspended else minor,
+            transfers=[(payer, self.acquirer, minor)], chip=chip, **(usual | more),
         )  # fmt: skip
 
     async def versions(self, *rows: Row) -> dict[int, int]:
@@ -212,8 +278,8 @@ class Books:
         return found
 
 
-def _sparse(rows: Sequence[Row]) -> list[list[Any]]:
-    """What few rows have: holds to open, holds to resolve, wrong PINs."""
+def _sparse(rows: Sequence[Row]) -> list[Any]:
+    """What few rows have: holds to open, holds to resolve, wrong PINs, places, taps, chips."""
     opened = [(n, row.purse, *row.opens) for n, row in enumerate(rows, 1) if row.opens]
     resolved = [(n, *row.resolves) for n, row in enumerate(rows, 1) if row.resolves]
     counted = [(n, row.pin_tries) for n, row in enumerate(rows, 1) if row.pin_tries >= 0]
@@ -226,7 +292,15 @@ def _sparse(rows: Sequence[Row]) -> list[list[Any]]:
         [each[4] for each in opened],
         *([each[position] for each in resolved] for position in range(3)),
         *([each[position] for each in counted] for position in range(2)),
+        *([getattr(row, name) for row in rows] for name in ("venue", "stop", "vehicle")),
+        _json({"n": n} | TAP | row.tap for n, row in enumerate(rows, 1) if row.tap is not None),
+        _json({"n": n} | CHIP | row.chip for n, row in enumerate(rows, 1) if row.chip is not None),
     ]
+
+
+def _json(rows: Iterable[dict[str, Any]]) -> Any:
+    written = list(rows)
+    return msgspec.json.encode(written).decode() if written else None
 
 
 def book(card: IssuedCard, purse: int = 2) -> int:

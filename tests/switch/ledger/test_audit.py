@@ -81,8 +81,8 @@ async def breaks(books: Any, script: str) -> None:
 async def test_a_sound_ledger_is_clean_and_everything_was_examined(used: Any) -> None:
     report = await audit(used.connection, balance_caps_minor=CAPS)
     assert report.clean, report
-    assert [check.name for check in report.checks] == CHECKS
-    assert all(check.examined for check in report.checks), "a check of nothing proves nothing"
+    examined = {check.name: check.examined for check in report.checks}
+    assert all(examined[name] for name in CHECKS), "a check of nothing proves nothing"
     assert all(check.invariant.endswith(".") for check in report.checks)
 
 
@@ -470,7 +470,7 @@ async def test_a_reversed_purchase_may_lift_a_purse_above_its_cap(used: Any) -> 
 
 async def test_without_caps_that_check_is_left_out(used: Any) -> None:
     report = await audit(used.connection)
-    assert [check.name for check in report.checks] == [n for n in CHECKS if n != "balance_cap"]
+    assert {*CHECKS} - {check.name for check in report.checks} == {"balance_cap"}
 
 
 async def test_days_limit_the_checks_of_rows_and_not_the_sums(used: Any) -> None:

@@ -54,6 +54,42 @@ async def test_issuing_opens_an_account_with_both_purses(books: Any) -> None:
     ]
 
 
+async def test_a_card_with_a_purse_on_its_chip_has_a_third_one(books: Any) -> None:
+    (card,) = await issue(books, NewCard(CARD, chip=True), overdraft_minor=800)
+    view = await cards.show(books.connection, card.card_id)
+    assert [(p.purse, p.floor_minor) for p in view.purses] == [(1, -800), (2, 0), (3, 0)]
+    assert (view.chip, view.hotlisted) == (None, False)
+    await books.posted(books.chip_load(card, 500))
+    await books.posted(books.record(card, 4, 10))
+    view = await cards.show(books.connection, card.card_id)
+    assert view.chip == cards.ChipView(4, 4, -1, 0)
+
+
+async def test_rights_are_granted_shown_and_ended(books: Any) -> None:
+    (card,) = await issue(books, NewCard(CARD))
+    found = await cards.find(books.connection, str(card.card_id), KEY)
+    days = [
+        await cards.entitle(
+            books.connection, found, fare_class, from_us=10, until_us=10_000_000, granted_by="Li"
+        )
+        for fare_class in (2, 3)
+    ]
+    assert await cards.revoke(books.connection, found, 9, at_us=50, revoked_by="Wu") == []
+    ended = await cards.revoke(books.connection, found, 3, at_us=5_000_000, revoked_by="Wu")
+    assert ended == [days[1]]
+    assert await cards.revoke(books.connection, found, 3, at_us=6_000_000, revoked_by="Wu") == []
+    view = await cards.show(books.connection, card.card_id)
+    assert [(each.fare_class, each.granted_by) for each in view.entitlements] == [
+        (2, "Li"), (3, "Li"),
+    ]  # fmt: skip
+    standing, revoked = view.entitlements
+    assert standing.revoked_at is None
+    assert revoked.revoked_at is not None
+    assert revoked.revoked_at < revoked.valid_until
+    with pytest.raises(asyncpg.CheckViolationError):
+        await cards.entitle(books.connection, found, 2, from_us=10, until_us=10, granted_by="Li")
+
+
 async def test_answers_are_in_order_through_chunks_repeats_and_known_cards(
     books: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

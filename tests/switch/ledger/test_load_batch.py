@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -29,6 +30,9 @@ class Asked(msgspec.Struct, kw_only=True):
     terminal: str = ""
     since: date | None = None
     until: date | None = None
+    fares: bool = False
+    fare_date: date | None = None
+    counter: int | None = None
 
 
 async def load(
@@ -38,7 +42,7 @@ async def load(
     since_us: int = 0,
     events_max: int = 512,
     keys: list[bytes] | None = None,
-    related: list[Asked | None] | None = None,
+    related: Sequence[Asked | None] | None = None,
     shard: int = 1,
 ) -> list[Any]:
     """Facts for (account id, card id) pairs or issued cards."""
@@ -59,6 +63,8 @@ async def load(
         [row.acquirer for row in rows], [row.terminal for row in rows],
         [row.since or today - timedelta(days=1) for row in rows],
         [row.until or today + timedelta(days=1) for row in rows],
+        [row.fares for row in rows], [row.fare_date for row in rows], 200,
+        [row.counter for row in rows], 64,
     )  # fmt: skip
     return list(records)
 

@@ -66,7 +66,7 @@ async def test_making_a_day_waits_for_no_reader_and_no_writer(books: Any, databa
 
 async def test_a_new_day_has_what_its_parent_has(books: Any) -> None:
     """Attached, not created as a partition: indexes, checks and triggers must be the same."""
-    for parent in ("authorization", "transfer"):
+    for parent in ("authorization", "transfer", "tap"):
         child = f"{parent}_{books.day:%Y%m%d}"
         unattached = await books.connection.fetchval(
             "select count(*) from pg_index x where x.indrelid = $1::regclass and not exists"
@@ -89,7 +89,8 @@ async def test_a_new_day_has_what_its_parent_has(books: Any) -> None:
 
 async def traffic(books: Any, tomorrow: date) -> Any:
     (card,) = await books.issue()
-    await books.posted(books.load(card, 500), day=books.day - timedelta(days=1))
+    before = books.day - timedelta(days=1)
+    await books.posted(books.load(card, 500), books.fare(card, 5), day=before)
     (bought,) = await books.posted(books.purchase(card, 100), day=books.day)
     await books.posted(books.reversal(card, bought, 100), day=books.day)
     await books.posted(books.purchase(card, 50), books.decline(card, 9), day=tomorrow)
@@ -101,10 +102,10 @@ async def test_detached_days_move_to_the_archive_and_still_count(
 ) -> None:
     await traffic(books, tomorrow)
     names = await partitions.detach_before(books.connection, books.day, today=tomorrow)
-    assert names == ["authorization_20260330", "transfer_20260330"]
+    assert names == ["authorization_20260330", "tap_20260330", "transfer_20260330"]
     assert (await partitions.list_days(books.connection))[0] == books.day
     assert await books.count("transfer") == 3
-    assert await books.count("every_transfer") == 4
+    assert await books.count("every_transfer") == 5
     report = await audit(books.connection)
     assert report.clean, report
     assert await partitions.detach_before(books.connection, books.day, today=tomorrow) == []
@@ -116,7 +117,7 @@ async def test_detached_days_move_to_the_archive_and_still_count(
 async def test_an_archived_day_is_append_only(books: Any, tomorrow: date) -> None:
     await traffic(books, tomorrow)
     await partitions.detach_before(books.connection, books.day, today=tomorrow)
-    for table in ("transfer", "transfer_20260330", "authorization_20260330"):
+    for table in ("transfer", "transfer_20260330", "authorization_20260330", "tap_20260330"):
         with pytest.raises(asyncpg.RestrictViolationError):
             await books.connection.execute(f"delete from ledger_archive.{table}")
 
@@ -149,7 +150,7 @@ async def test_an_interrupted_detaching_is_finished_by_the_next(books: Any, tomo
     loose = next(check for check in report.checks if check.name == "days_kept")
     assert loose.findings == 1
     names = await partitions.detach_before(books.connection, books.day, today=tomorrow)
-    assert sorted(names) == ["authorization_20260330", "transfer_20260330"]
+    assert sorted(names) == ["authorization_20260330", "tap_20260330", "transfer_20260330"]
     assert (await audit(books.connection)).clean
 
 

@@ -1,4 +1,4 @@
-"""Where a linked message looks for its original: which days, which kinds."""
+"""What a request asks for beside its account: its original on which days, a fare day, a chip."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.message import Kind, OriginalReference, Request
+from protocols.message import (
+    ChipRecord,
+    ChipState,
+    ChipVerdict,
+    Kind,
+    Mode,
+    OriginalReference,
+    Request,
+    Tap,
+)
 from switch.ledger.related import (
     ORIGINAL_KINDS,
     OWN_DAYS_MAX,
@@ -23,6 +32,15 @@ from tests.simulation.model_ledger import ACQUIRER, purchase
 
 TODAY = date(2026, 3, 1)
 DAY = timedelta(days=1)
+FARE_DATE = date(2026, 2, 28)
+
+
+def fare_date_of(event_at_us: int) -> date:
+    return FARE_DATE + timedelta(days=event_at_us)
+
+
+def ask(batch: list[Directed]) -> tuple[Any, ...]:
+    return related_columns(batch, TODAY, 30, fare_date_of)
 
 
 def linked(kind: Kind, mmdd: str = "", **said: Any) -> Request:
@@ -82,11 +100,11 @@ def test_the_days_of_an_original(request_: Request, since: date, until: date) ->
 
 def test_a_message_for_itself_asks_for_nothing() -> None:
     for kind in (Kind.PURCHASE, Kind.OFFLINE_SALE, Kind.INQUIRY):
-        assert related(purchase(kind=kind), TODAY, 30) is None
+        assert related(purchase(kind=kind), TODAY, 30, fare_date_of) is None
 
 
 def test_a_preauthorization_asks_for_holds_and_no_original() -> None:
-    asked = related(purchase(kind=Kind.PREAUTHORIZATION), TODAY, 30)
+    asked = related(purchase(kind=Kind.PREAUTHORIZATION), TODAY, 30, fare_date_of)
     assert asked is not None
     assert (asked.wants_holds, asked.key, asked.rrn, asked.original_id) == (True, b"", "", 0)
 
@@ -99,17 +117,18 @@ def test_places_count_from_one_and_only_those_that_ask_have_a_row() -> None:
         purchase(3, kind=Kind.PREAUTHORIZATION),
     ]
     batch = [Directed(request, 0, 1, 1, b"") for request in requests]
-    places, holds, *_, kinds, acquirers, terminals, _, _ = related_columns(batch, TODAY, 30)
+    places, holds, *_, kinds, acquirers, terminals, since, until = ask(batch)[:11]
     assert places == [0, 1, 0, 2]
     assert holds == [False, True]
     assert kinds == ["purchase completion offline_sale", ""]
     assert acquirers == [ACQUIRER, ACQUIRER]
     assert terminals == ["", ""], "a refund may come from another terminal"
+    assert since[1] is until[1] is None, "who is about no other looks for none"
 
 
 def test_a_void_or_reversal_is_of_the_terminal_of_its_original() -> None:
     batch = [Directed(linked(kind), 0, 1, 1, b"") for kind in (Kind.VOID, Kind.REVERSAL)]
-    *_, terminals, _, _ = related_columns(batch, TODAY, 30)
+    terminals = ask(batch)[8]
     assert terminals == [batch[0].request.terminal] * 2
 
 
@@ -117,3 +136,33 @@ def test_nothing_is_about_what_only_the_switch_writes() -> None:
     written = {Kind.REPEAT, Kind.TOMBSTONE, Kind.REVERSAL, Kind.HOLD_EXPIRY}
     for kinds in ORIGINAL_KINDS.values():
         assert written.isdisjoint(kinds)
+
+
+@pytest.mark.parametrize("kind", [Kind.FARE, Kind.TAP_ON, Kind.TAP_OFF, Kind.INSPECT])
+def test_a_tap_asks_for_the_fare_day_of_its_event(kind: Kind) -> None:
+    said = Tap(Mode.BUS, "7", "12", "V1", 3)
+    asked = related(purchase(kind=kind, tap=said), TODAY, 30, fare_date_of)
+    assert asked is not None
+    assert (asked.wants_fares, asked.fare_date) == (True, date(2026, 3, 3))
+    assert (asked.chip_counter, asked.since) == (None, None)
+    assert asked.wants_holds is (kind in (Kind.TAP_ON, Kind.TAP_OFF))
+
+
+def test_an_expiry_asks_for_the_fare_day_of_its_original() -> None:
+    asked = related(purchase(kind=Kind.HOLD_EXPIRY, original_id=7), TODAY, 30, fare_date_of)
+    assert asked is not None
+    assert (asked.wants_fares, asked.fare_date, asked.original_id) == (True, None, 7)
+
+
+def test_a_record_and_a_load_of_a_chip_ask_what_is_known_of_it() -> None:
+    record = ChipRecord(5, 0, b"d" * 8, b"b" * 8, ChipVerdict.GENUINE)
+    fare = Tap(Mode.BUS, "7", "", "V1", 3, record=record)
+    load = Tap(Mode.BUS, "7", "", "V1", 3, chip=ChipState(9, 100))
+    for request, counter in (
+        (purchase(kind=Kind.OFFLINE_FARE, tap=fare), 5),
+        (purchase(kind=Kind.LOAD, tap=load, purse="CHIP"), 9),
+        (purchase(kind=Kind.LOAD_PENDING, tap=load, purse="CHIP"), 9),
+    ):
+        asked = related(request, TODAY, 30, fare_date_of)
+        assert asked is not None
+        assert (asked.chip_counter, asked.wants_fares) == (counter, False)

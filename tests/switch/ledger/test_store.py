@@ -10,7 +10,7 @@ import anyio
 import msgspec
 import pytest
 
-from protocols.message import Kind, OriginalReference, Outcome, Request, Segment
+from protocols.message import Kind, Mode, OriginalReference, Outcome, Request, Segment, Tap
 from protocols.money import Money
 from switch.ledger import bridge, facts, store
 from switch.ledger.audit import audit
@@ -175,6 +175,8 @@ async def test_every_column_is_written_where_it_belongs(session: Session) -> Non
         local_at="0331115959",
         entry_mode="071",
         payload_hash=b"eight by",
+        venue="metro",
+        tap=Tap(Mode.METRO, "M2", "S07", "T19", NOON_US),
     )
     await session.posted(session.load_posting(card, 10_000))
     posting = session.purchase_posting(
@@ -227,6 +229,9 @@ async def test_every_column_is_written_where_it_belongs(session: Session) -> Non
         "explanation": "Approved: because.",
         "spent_count": 1,
         "spent_minor": 777,
+        "venue": "metro",
+        "stop": "M2/S07",
+        "vehicle": "T19",
     }
     transfer = await session.books.connection.fetchrow(
         "select * from ledger.transfer where authorization_id = $1", authorization_id
@@ -428,7 +433,7 @@ async def test_a_hold_is_loaded_as_it_was_opened(session: Session) -> None:
     facts = await session.facts(card, asking)
     hold = Hold(
         held, held, HoldPurpose.PREAUTHORIZATION, GEN, 300, NOON_US + 99, "metro",
-        "609012424242", "ABC234",
+        "609012424242", "ABC234", "T0000001", "5411",
     )  # fmt: skip
     assert facts.holds == (hold,)
     assert facts.original is not None
