@@ -16,8 +16,10 @@ from switch.commands.exits import CommandFailed, Exit
 from switch.commands.ledger import HERE, Ledger, Where, with_ledger
 from switch.commands.output import Json, write, write_json, write_table
 from switch.config import ConfigError
+from switch.fares.reading import load_fares
 from switch.ledger import audit as ledger_audit
 from switch.ledger.audit import AuditReport
+from switch.venues import load_venues
 
 RULESET_BYTES_MAX = 4_194_304
 
@@ -59,7 +61,9 @@ def check_config(
     problems: list[configuration.Problem] = []
     notes: list[configuration.Problem] = []
     try:
-        notes = configuration.notes(configuration.load(path))
+        loaded = configuration.load(path)
+        notes = configuration.notes(loaded)
+        problems = _problems_of_tables(loaded)
     except ConfigError as error:
         problems = error.problems
     if json:
@@ -71,6 +75,23 @@ def check_config(
     if not problems and not json:
         write(f"{path}: no problems")
     return Exit.FINDINGS if problems else Exit.OK
+
+
+def _problems_of_tables(loaded: configuration.Config) -> list[configuration.Problem]:
+    """What is wrong with the files that a configuration names: venues and fares."""
+    problems: list[configuration.Problem] = []
+    for read in (
+        lambda: load_venues(loaded.venues.file),
+        lambda: load_fares(loaded.fares.file, loaded.ledger.time_zone),
+    ):
+        try:
+            read()
+        except ConfigError as error:
+            problems += [
+                configuration.Problem(f"{error.source}: {each.key}", each.problem, each.remedy)
+                for each in error.problems
+            ]
+    return problems
 
 
 def audit(

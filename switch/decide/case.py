@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from protocols.message import Kind, Outcome, Reply, Request, response_code
+from protocols.message import TAP_KINDS, Kind, Outcome, Reply, Request, response_code
 from risk.assess import Assessment, encode_results
 from risk.explain import explain
 from risk.facts import empty_history
@@ -19,6 +19,7 @@ from switch.decide.terms import Terms
 from switch.posting import (
     PURSE_BOOKS_FROM,
     Account,
+    ChipChange,
     Directed,
     Hold,
     HoldOpening,
@@ -27,10 +28,19 @@ from switch.posting import (
     HoldStatus,
     Loaded,
     Posting,
+    TapEvent,
     Transfer,
+    stop_named,
 )
 
-REMEMBERED_KINDS = frozenset({Kind.PURCHASE, Kind.PREAUTHORIZATION, Kind.OFFLINE_SALE, Kind.LOAD})
+REMEMBERED_KINDS = TAP_KINDS | {
+    Kind.PURCHASE,
+    Kind.PREAUTHORIZATION,
+    Kind.OFFLINE_SALE,
+    Kind.LOAD,
+    Kind.BILL_INQUIRY,
+    Kind.BILL,
+}
 """Kinds that are events of an account's history, which rules count."""
 
 
@@ -72,7 +82,12 @@ class Case(msgspec.Struct, gc=False):
 
 
 def declined(
-    case: Case, outcome: Outcome, words: str, assessment: Assessment | None = None
+    case: Case,
+    outcome: Outcome,
+    words: str,
+    assessment: Assessment | None = None,
+    *,
+    key: bytes = b"",
 ) -> Posting:
     """A refusal, with the words that a person reads; it moves nothing."""
     return refusal(
@@ -83,6 +98,7 @@ def declined(
         assessment,
         original_id=case.original_id,
         pin_tries=case.pin_tries,
+        key=key,
     )
 
 
@@ -95,6 +111,7 @@ def refusal(
     *,
     original_id: int = 0,
     pin_tries: int = -1,
+    key: bytes = b"",
 ) -> Posting:
     """The same where there is no case: for a card that is not known, and for a doubt."""
     request = directed.request
@@ -106,7 +123,7 @@ def refusal(
         original_id=original_id or request.original_id,
         rule_results=encode_results(assessment) if assessment is not None else b"",
         explanation=f"Declined {response_code(outcome)}: {words}.",
-        key=request.key,
+        key=key or request.key,
         kind=request.kind,
         pin_tries=pin_tries,
     )
@@ -147,6 +164,8 @@ def approved(
     rrn: str | None = None,
     key: bytes = b"",
     reply: Reply | None = None,
+    tap: TapEvent | None = None,
+    chip: ChipChange | None = None,
 ) -> Posting:
     """An approval with its effect, which the loaded account shows from now on.
 
@@ -174,6 +193,8 @@ def approved(
         opens=opens,
         resolves=HoldResolution(closes.hold_id, closed_as) if closes is not None else None,
         pin_tries=case.pin_tries,
+        tap=tap,
+        chip=chip,
     )
     _leave_mark(case.account, posting, closes)
     return posting
@@ -182,12 +203,16 @@ def approved(
 def _approved_minor(
     transfers: tuple[Transfer, ...], opens: HoldOpening | None, closes: Hold | None
 ) -> int:
-    """What a posting approves: what it moves, else the hold it opens, else the one it closes."""
+    """What a posting approves: what it moves, else the hold it opens, else the one it closes.
+
+    A journey's hold is nobody's approval: its taps approve what they are charged.
+    """
     if transfers:
         return sum([transfer.amount_minor for transfer in transfers])
-    if opens is not None:
-        return opens.amount_minor
-    return closes.amount_minor if closes is not None else 0
+    held = opens or closes
+    if held is None or held.purpose is HoldPurpose.JOURNEY:
+        return 0
+    return held.amount_minor
 
 
 def _leave_mark(account: Account, posting: Posting, closes: Hold | None) -> None:
@@ -201,29 +226,37 @@ def _leave_mark(account: Account, posting: Posting, closes: Hold | None) -> None
         state = account.purses[posting.purse]
         state.month_count += posting.spent_count
         state.month_minor += posting.spent_minor
-    if closes is not None and closes.purpose is HoldPurpose.PREAUTHORIZATION:
+    if closes is not None and closes.purpose is not HoldPurpose.LOAD:
         account.purses[closes.purse].held_minor -= closes.amount_minor
     if posting.opens is not None:
         account.opened.append(posting.opens)
-        if posting.opens.purpose is HoldPurpose.PREAUTHORIZATION:
+        if posting.opens.purpose is not HoldPurpose.LOAD:
             account.purses[posting.opens.purse].held_minor += posting.opens.amount_minor
 
 
 def remember(account: Account, posting: Posting) -> None:
-    """Make the decision an event of the account's history, where its kind is one."""
+    """Make the decision an event of the account's history, where its kind is one.
+
+    An approved tap counts with what it was charged, not with what its reader knew. Money back
+    is no event, as a credit adjustment is none.
+    """
     request = posting.directed.request
-    if request.kind not in REMEMBERED_KINDS:
+    if request.kind not in REMEMBERED_KINDS or posting.kind is Kind.FARE_CREDIT:
         return
+    priced = request.kind in TAP_KINDS and posting.outcome.approved
     account.history.append(
         at_us=posting.at_us,
         card_id=posting.directed.card_id,
         kind=request.kind,
-        amount_minor=request.amount.amount_minor,
+        amount_minor=posting.approved_minor if priced else request.amount.amount_minor,
         outcome=posting.outcome,
         segment=request.segment,
         mcc=request.mcc,
         merchant=request.merchant,
         terminal=request.terminal,
+        venue=request.venue,
+        stop=stop_named(request.tap),
+        vehicle=request.tap.vehicle if request.tap is not None else "",
     )
     account.event_ids.append(0)
 

@@ -35,6 +35,15 @@ def forwarded_decision(case: Case, forwarded: Forwarded) -> Decision:
             | Kind.ADJUSTMENT
             | Kind.CREDIT_ADJUSTMENT
             | Kind.HOLD_EXPIRY
+            | Kind.FARE
+            | Kind.TAP_ON
+            | Kind.TAP_OFF
+            | Kind.INCOMPLETE_FARE
+            | Kind.FARE_CREDIT
+            | Kind.INSPECT
+            | Kind.OFFLINE_FARE
+            | Kind.BILL_INQUIRY
+            | Kind.BILL
             | Kind.REPEAT
             | Kind.TOMBSTONE
         ):

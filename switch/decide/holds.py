@@ -8,7 +8,8 @@
           preauthorization, with the same amount and expiry
 
 The same table holds for a pending load, whose money waits in PENDING instead of a purse
-(see loads.py). An expired preauthorization may still be completed: as a forced sale.
+(see loads.py), and for a journey, whose expiry is charged instead of freed (see taps.py). An
+expired preauthorization may still be completed: as a forced sale.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from switch.decide.moment import MINUTE_US
 from switch.decide.purses import agree_to_pay, sale_leg
 from switch.decide.refusals import pin_refusal
 from switch.decide.standing import followed_by, found_original
+from switch.decide.taps import incomplete
 from switch.posting import (
     PURSE_BOOKS_FROM,
     Hold,
@@ -128,6 +130,8 @@ def expiry(case: Case) -> Posting | Reply:
     if not due or due[0].expires_at_us > now_us:
         return Reply(Outcome.APPROVED, replayed=True)
     hold = due[0]
+    if hold.purpose is HoldPurpose.JOURNEY:
+        return incomplete(case, hold)
     give_back_event(case.account, hold.authorization_id)
     returning = (to_agent(case, hold),) if hold.purpose is HoldPurpose.LOAD else ()
     return approved(
@@ -187,13 +191,15 @@ def reopening(
     case: Case, original: Original, returned: Transfer | None = None
 ) -> HoldOpening | None:
     """The hold that `original` resolved, opened once more; None where it has expired since or
-    the money is not there, counting what `returned` gives back beside it."""
+    the money is not there, counting what `returned` gives back, or takes, beside it."""
     hold = original.hold
     if hold is None or hold.expires_at_us <= case.moment.now_us:
         return None
     available_minor = case.account.purses[hold.purse].available_minor
     if returned is not None and returned.credit_account_id >= PURSE_BOOKS_FROM:
         available_minor += returned.amount_minor
+    if returned is not None and returned.debit_account_id >= PURSE_BOOKS_FROM:
+        available_minor -= returned.amount_minor
     if available_minor < hold.amount_minor:
         return None
     return HoldOpening(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from protocols.message import Balance, Kind, Outcome, Reply
-from switch.decide.case import Case, approved
+from switch.decide.case import Case, approved, declined_by_rule
 from switch.decide.keys import derived_key
-from switch.decide.refusals import pin_refusal, status_refusal
+from switch.decide.refusals import assess, hotlist_refusal, pin_refusal, status_refusal
 from switch.posting import Posting, Purse, Stored
 
 
@@ -19,6 +19,17 @@ def inquiry(case: Case) -> Posting:
     posting = approved(case, auth_code="")
     reply = Reply(Outcome.APPROVED, rrn=posting.rrn, balances=balances(case))
     return msgspec.structs.replace(posting, reply=reply)
+
+
+def bill_inquiry(case: Case) -> Posting:
+    """A bill is asked for with this card: nothing moves, but rules count it (domain §5)."""
+    refused = status_refusal(case) or pin_refusal(case) or hotlist_refusal(case)
+    if refused is not None:
+        return refused
+    assessment = assess(case, 0)
+    if not assessment.decision.approved:
+        return declined_by_rule(case, assessment)
+    return approved(case, assessment=assessment, auth_code="")
 
 
 def asked_again(case: Case, stored: Stored) -> Posting | Reply:
@@ -45,8 +56,12 @@ def asked_again(case: Case, stored: Stored) -> Posting | Reply:
 
 
 def balances(case: Case) -> tuple[Balance, ...]:
-    """What each purse has and what of it can be spent, by purse number."""
+    """What each purse has and what of it can be spent, by purse number.
+
+    The shadow of the chip's purse is left out: what the chip has is known to the chip.
+    """
     return tuple(
         Balance(Purse(number).name, state.balance_minor, state.available_minor)
         for number, state in sorted(case.account.purses.items())
+        if number != Purse.CHIP
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import assert_never
 
 from protocols.message import Kind, Outcome, Reply
-from switch.decide import giving_back, holds, inquiry, loads, sales
+from switch.decide import giving_back, holds, inquiry, loads, sales, taps
 from switch.decide.case import Case, declined, nobody, refusal, remember
 from switch.decide.forwarded import forwarded_decision
 from switch.decide.moment import Moment, not_before, not_before_facts
+from switch.decide.offline_fares import offline_fare
 from switch.decide.reversals import reversal
-from switch.decide.standin import standin_sale
+from switch.decide.standin import STANDIN_KINDS, standin_sale
 from switch.decide.stored import stored_answer
 from switch.decide.terms import Terms
 from switch.posting import Account, Decision, Directed, Loaded, Posting
@@ -24,6 +25,7 @@ MOVING_KINDS = frozenset(
         Kind.LOAD_PENDING,
         Kind.LOAD,
         Kind.OFFLINE_SALE,
+        Kind.BILL,
     }
 )
 """Kinds that mean nothing without an amount; a transfer or a hold of nothing is no posting."""
@@ -41,7 +43,10 @@ def decide(directed: Directed, loaded: Loaded, terms: Terms, moment: Moment) -> 
 
 def _decided(case: Case, *, known: bool) -> Decision:
     request, stored, forwarded = case.request, case.loaded.stored, case.directed.forwarded
-    standin = request.standin_at_us != 0 and request.kind is Kind.PURCHASE
+    standin = request.standin_at_us != 0 and request.kind in STANDIN_KINDS
+    if request.kind is Kind.OFFLINE_FARE:
+        # What is stored under its key is told apart from it by the chip's counter.
+        return offline_fare(case, known=known)
     if stored is not None and not (standin and stored.kind is not Kind.TOMBSTONE):
         return stored_answer(case, stored)
     if forwarded is not None:
@@ -83,8 +88,24 @@ def _of_kind(case: Case) -> Decision:
             return reversal(case)
         case Kind.HOLD_EXPIRY:
             return holds.expiry(case)
-        case Kind.CREDIT_ADJUSTMENT | Kind.REPEAT | Kind.TOMBSTONE:
-            # The switch writes these by itself; nobody sends them.
+        case Kind.FARE | Kind.TAP_ON | Kind.TAP_OFF:
+            return taps.priced_tap(case)
+        case Kind.INSPECT:
+            return taps.inspect(case)
+        case Kind.BILL_INQUIRY:
+            return inquiry.bill_inquiry(case)
+        case Kind.BILL:
+            return sales.bill(case)
+        case (
+            Kind.CREDIT_ADJUSTMENT
+            | Kind.INCOMPLETE_FARE
+            | Kind.FARE_CREDIT
+            | Kind.OFFLINE_FARE
+            | Kind.REPEAT
+            | Kind.TOMBSTONE
+        ):
+            # The switch writes these by itself, and nobody sends them; or they came no further
+            # than above.
             return Reply(Outcome.UNSUPPORTED)
         case _:
             assert_never(case.request.kind)

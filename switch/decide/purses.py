@@ -8,7 +8,14 @@ from protocols.message import Outcome
 from protocols.money import display_minor
 from risk.assess import Assessment
 from switch.decide.case import Case, declined, declined_by_rule
-from switch.decide.refusals import assess, pin_refusal, pin_required, status_refusal
+from switch.decide.refusals import (
+    assess,
+    hotlist_refusal,
+    pin_refusal,
+    pin_required,
+    status_refusal,
+    venue_refusal,
+)
 from switch.posting import Posting, Purse, PurseState, Transfer, purse_book
 
 
@@ -28,10 +35,11 @@ class Agreed(msgspec.Struct, frozen=True, gc=False):
 
 
 def eligible_purses(case: Case) -> list[Chosen]:
-    """The purses of the account that pay at this merchant category, in order of use."""
+    """The purses of the account that pay at this venue and merchant category, in order of use."""
     mcc, terms, purses = case.request.mcc, case.terms, case.account.purses
+    venue = terms.venues.get(case.request.venue)
     eligible = []
-    for purse in terms.purse_order:
+    for purse in venue.purse_order if venue is not None else terms.purse_order:
         allowed = (
             mcc in terms.transit_mccs
             if purse is Purse.TRN
@@ -67,11 +75,12 @@ def able_purse(eligible: list[Chosen], amount_minor: int) -> Chosen | None:
     return None
 
 
-def agree_to_pay(case: Case, *, partly: bool = False) -> Agreed | Posting:
+def agree_to_pay(case: Case, *, partly: bool = False, mandated: bool = False) -> Agreed | Posting:
     """The whole ladder of a payment; a posting is the refusal.
 
     With `partly` a purse that has less than is asked pays what it has; the rules are asked
-    about the whole amount all the same.
+    about the whole amount all the same. What is `mandated` was agreed to beforehand: nobody is
+    there to enter a PIN.
     """
     refused = status_refusal(case)
     if refused is not None:
@@ -91,12 +100,16 @@ def agree_to_pay(case: Case, *, partly: bool = False) -> Agreed | Posting:
         if partly:
             paying = max(eligible, key=lambda chosen: chosen.state.available_minor)
             payable_minor = max(0, paying.state.available_minor)
-    refused = pin_required(case, paying.purse, payable_minor)
+    refused = None if mandated else pin_required(case, paying.purse, payable_minor)
+    refused = refused or hotlist_refusal(case)
     if refused is not None:
         return refused
     assessment = assess(case, paying.state.available_minor)
     if not assessment.decision.approved:
         return declined_by_rule(case, assessment)
+    refused = venue_refusal(case, amount_minor, assessment)
+    if refused is not None:
+        return refused
     if payable_minor < amount_minor and payable_minor == 0:
         return too_little(case, amount_minor, paying, assessment)
     return Agreed(paying.purse, payable_minor, assessment)
@@ -106,3 +119,14 @@ def sale_leg(case: Case, purse: Purse, amount_minor: int) -> Transfer:
     """A sale's money: from the purse to what is owed to the acquirer."""
     acquirer_account = case.settlement_account("ACQ", case.request.acquirer)
     return Transfer(purse_book(case.account.account_id, purse), acquirer_account, amount_minor)
+
+
+def suspense_legs(case: Case, amount_minor: int) -> tuple[Transfer, ...]:
+    """What is owed to the acquirer, and no purse's debt: kept for the owner of its segment."""
+    if not amount_minor:
+        return ()
+    owner = case.terms.suspense_owners[case.request.segment]
+    suspense = case.settlement_account("SUSPENSE", owner)
+    return (
+        Transfer(suspense, case.settlement_account("ACQ", case.request.acquirer), amount_minor),
+    )

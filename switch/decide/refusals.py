@@ -14,7 +14,7 @@ from risk.assess import Assessment
 from risk.facts import Facts, Totals
 from switch.decide.case import Case, declined
 from switch.decide.terms import PIN_TRIES_MAX
-from switch.posting import Posting, Purse
+from switch.posting import Posting, Purse, stop_named
 
 TIER_NAMES = {"T0": "anonymous", "T1": "named", "T2": "verified"}
 """Tiers as rules name them (domain §3.5)."""
@@ -92,9 +92,35 @@ def pin_required(case: Case, purse: Purse, amount_minor: int) -> Posting | None:
     return declined(case, Outcome.PIN_REQUIRED, words)
 
 
-def assess(case: Case, balance_minor: int) -> Assessment:
-    """What the rules say of the request, asked with what its purse has."""
+def hotlist_refusal(case: Case) -> Posting | None:
+    """A card that readers refuse is refused online too, from the moment it is on the list."""
+    if not case.loaded.hotlisted:
+        return None
+    words = f"card ••{case.loaded.last4} is on the hotlist"
+    return declined(case, Outcome.HOTLISTED, words)
+
+
+def venue_refusal(
+    case: Case, amount_minor: int, assessment: Assessment | None = None
+) -> Posting | None:
+    """More than one payment at the venue may be."""
+    venue = case.terms.venues.get(case.request.venue)
+    if venue is None or not 0 < venue.amount_max_minor < amount_minor:
+        return None
+    words = (
+        f"{display_minor(amount_minor)} asked, and {display_minor(venue.amount_max_minor)} is "
+        "the most of one payment at this venue"
+    )
+    return declined(case, Outcome.AMOUNT_LIMIT, words, assessment)
+
+
+def assess(case: Case, balance_minor: int, amount_minor: int | None = None) -> Assessment:
+    """What the rules say of the request, asked with what its purse has.
+
+    `amount_minor` is what a tap costs, where the request only has what its reader knew.
+    """
     request, account, day = case.request, case.account, case.moment.service_day
+    tap = request.tap
     return case.terms.rules.assess(
         Facts(
             now_us=case.moment.now_us,
@@ -103,7 +129,7 @@ def assess(case: Case, balance_minor: int) -> Assessment:
             weekday=day.weekday,
             kind=request.kind,
             segment=request.segment,
-            amount_minor=request.amount.amount_minor,
+            amount_minor=request.amount.amount_minor if amount_minor is None else amount_minor,
             mcc=request.mcc,
             merchant=request.merchant,
             terminal=request.terminal,
@@ -120,5 +146,17 @@ def assess(case: Case, balance_minor: int) -> Assessment:
                 sum(state.month_count for state in account.purses.values()),
                 sum(state.month_minor for state in account.purses.values()),
             ),
+            venue=request.venue,
+            line=tap.line if tap is not None else "",
+            stop=stop_named(tap),
+            vehicle=tap.vehicle if tap is not None else "",
+            mode=tap.mode.value if tap is not None else "",
+            event_age_s=_event_age_s(case),
         )
     )
+
+
+def _event_age_s(case: Case) -> int:
+    """How long ago a tap happened, by its reader; a message without a tap happens now."""
+    tap = case.request.tap
+    return 0 if tap is None else max(0, case.moment.now_us - tap.event_at_us) // 1_000_000

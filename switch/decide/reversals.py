@@ -14,6 +14,12 @@ answer has given it out. Neither asks for status, PIN or rules.
 | pending load | back to the agent |
 | confirmed load | out of the purse, pending again |
 | load over the counter | out of the purse |
+| single tap, tap-off | what it was charged goes back; the journey is open again |
+| tap-on | its hold is cancelled |
+| money back of a late tap | it is taken again |
+
+A tap that was reversed is not of its fare day any more: what the other taps cost without it
+comes with the day's next one.
 """
 
 from __future__ import annotations
@@ -95,6 +101,16 @@ def _of_kind(case: Case, original: Original) -> Decision:
             # give it back twice.
             words = "an adjustment is corrected by another adjustment"
             return declined(case, Outcome.UNSUPPORTED, words)
+        case Kind.BILL:
+            return _of_sale(case, original)
+        case Kind.FARE | Kind.TAP_OFF | Kind.FARE_CREDIT:
+            return _of_priced_tap(case, original)
+        case Kind.TAP_ON:
+            return _of_tap_on(case, original)
+        case Kind.INSPECT | Kind.BILL_INQUIRY:
+            return Reply(Outcome.APPROVED)
+        case Kind.INCOMPLETE_FARE | Kind.OFFLINE_FARE:
+            return declined(case, Outcome.UNSUPPORTED, "a message of this kind is not reversed")
         case Kind.REVERSAL | Kind.HOLD_EXPIRY | Kind.REPEAT | Kind.TOMBSTONE:
             return declined(case, Outcome.UNSUPPORTED, "a message of this kind is not reversed")
         case _:
@@ -124,6 +140,37 @@ def _of_sale(case: Case, original: Original) -> Decision:
         opens=reopening(case, original, transfer) if completed else None,
         spent_minor=unspent_minor(case, original, amount_minor),
     )
+
+
+def _of_priced_tap(case: Case, original: Original) -> Decision:
+    amount_minor = original.approved_minor
+    transfers = (mirrored(original, amount_minor),) if amount_minor else ()
+    if not all(paid_from(case, transfer) for transfer in transfers):
+        return _no_longer_there(case, amount_minor)
+    give_back_event(case.account, original.authorization_id)
+    opens = reopening(case, original, *transfers) if original.hold is not None else None
+    return _taken_back(
+        case,
+        original,
+        transfers=transfers,
+        opens=opens,
+        spent_minor=unspent_minor(case, original, amount_minor),
+    )
+
+
+def _of_tap_on(case: Case, original: Original) -> Decision:
+    hold = _hold_standing_for(case, original)
+    if hold is not None:
+        give_back_event(case.account, original.authorization_id)
+        return _taken_back(case, original, closes=hold, closed_as=HoldStatus.CANCELLED)
+    if any(followed_by(original, kind) for kind in _JOURNEY_ENDS):
+        words = "the journey has ended; reverse its tap-off"
+        return declined(case, Outcome.ORIGINAL_RESOLVED, words)
+    # It set nothing aside, or settled at once with the tap-off that came before it.
+    return _of_priced_tap(case, original)
+
+
+_JOURNEY_ENDS = (Kind.TAP_OFF, Kind.INCOMPLETE_FARE, Kind.FARE_CREDIT)
 
 
 def _of_giving_back(case: Case, original: Original) -> Decision:

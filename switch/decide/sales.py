@@ -47,6 +47,21 @@ def purchase(case: Case) -> Posting:
     )
 
 
+def bill(case: Case) -> Posting:
+    """A bill of a debit file: a sale that a mandate agreed to, so no PIN is asked for."""
+    agreed = agree_to_pay(case, mandated=True)
+    if isinstance(agreed, Posting):
+        return agreed
+    return approved(
+        case,
+        purse=agreed.purse,
+        transfers=(sale_leg(case, agreed.purse, agreed.amount_minor),),
+        assessment=agreed.assessment,
+        spent_count=1,
+        spent_minor=agreed.amount_minor,
+    )
+
+
 def offline_sale(case: Case) -> Posting:
     """The advice of a sale that a terminal approved: taken without rules or PIN, if it can be."""
     outcome = status_outcome(case)

@@ -1,7 +1,9 @@
-"""Sales that stand-in approved while the ledger was away: posted, whatever stands against it.
+"""Sales and single taps that stand-in approved while the ledger was away: posted, whatever
+stands against it.
 
 The goods are gone and the acquirer was promised its money. What no purse can pay is kept in
-SUSPENSE for whoever answers for the segment (domain §11.2: nothing is lost in between).
+SUSPENSE for whoever answers for the segment (domain §11.2: nothing is lost in between). A tap
+was approved by the fare that its reader knew, and is charged what the tables say.
 """
 
 from __future__ import annotations
@@ -9,9 +11,13 @@ from __future__ import annotations
 from protocols.message import Kind, Outcome, Reply
 from switch.decide.case import Case, approved
 from switch.decide.keys import derived_key
-from switch.decide.purses import able_purse, eligible_purses, sale_leg
+from switch.decide.purses import able_purse, eligible_purses, sale_leg, suspense_legs
 from switch.decide.stored import given_out_again
-from switch.posting import Decision, Posting, Stored, Transfer
+from switch.decide.taps import standin_fare
+from switch.posting import Decision, Posting, Stored
+
+STANDIN_KINDS = frozenset({Kind.PURCHASE, Kind.FARE})
+"""Kinds that stand-in may approve."""
 
 
 def standin_sale(case: Case) -> Decision:
@@ -28,7 +34,7 @@ def standin_sale(case: Case) -> Decision:
     if _is_posted(case, stored):
         return given_out_again(case, stored)
     for change in stored.followers.changes:
-        if change.kind is Kind.PURCHASE:
+        if change.kind in STANDIN_KINDS or change.kind is Kind.FARE_CREDIT:
             return Reply(
                 Outcome.APPROVED,
                 approved_minor=change.approved_minor,
@@ -47,6 +53,8 @@ def _is_posted(case: Case, stored: Stored) -> bool:
 
 def _posted(case: Case, key: bytes, original_id: int) -> Posting:
     request = case.request
+    if request.kind is Kind.FARE and case.account.account_id:
+        return standin_fare(case, key, original_id)
     amount_minor = request.amount.amount_minor
     paying = able_purse(eligible_purses(case), amount_minor)
     if paying is not None:
@@ -61,15 +69,10 @@ def _posted(case: Case, key: bytes, original_id: int) -> Posting:
             spent_minor=amount_minor,
         )
     owner = case.terms.suspense_owners[request.segment]
-    transfer = Transfer(
-        case.settlement_account("SUSPENSE", owner),
-        case.settlement_account("ACQ", request.acquirer),
-        amount_minor,
-    )
     return approved(
         case,
         key=key,
         original_id=original_id,
-        transfers=(transfer,),
+        transfers=suspense_legs(case, amount_minor),
         explanation=f"approved in stand-in; no purse can pay, kept in suspense for {owner}",
     )

@@ -13,7 +13,7 @@ from protocols.message import Kind
 from switch.decide.case import Case
 from switch.posting import PURSE_BOOKS_FROM, Original, Transfer
 
-SALES = frozenset({Kind.PURCHASE, Kind.OFFLINE_SALE, Kind.COMPLETION})
+SALES = frozenset({Kind.PURCHASE, Kind.OFFLINE_SALE, Kind.COMPLETION, Kind.BILL})
 """Kinds that took money for goods: what voids, refunds and adjustments are about."""
 
 

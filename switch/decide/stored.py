@@ -6,15 +6,20 @@ a decline                     the stored answer
 an inquiry                    asked anew
 what is written however late  the stored answer: nobody takes it back as late
 an approval that was reversed answered too late
-an approval                   the stored answer, once that is written down
+an approval                   the stored answer, once that is written down; of a tap with its
+                              fare, of a chip's load with what was missing
 """
 
 from __future__ import annotations
+
+import msgspec
 
 from protocols.message import Kind, Outcome, Reply, Request
 from switch.decide.case import Case
 from switch.decide.inquiry import asked_again
 from switch.decide.keys import derived_key
+from switch.decide.loads import shadow_told
+from switch.decide.taps import fare_told
 from switch.posting import Decision, Posting, Stored
 
 CLAIMS_MAX = 8
@@ -33,6 +38,8 @@ def stored_reply(stored: Stored, request: Request | None = None) -> Reply:
         partial = request.kind is Kind.PURCHASE and 0 < approved_minor < asked_minor
         if request.kind is Kind.COMPLETION and not asked_minor:
             approved_minor = 0  # what is stored is the hold that it cancelled
+    if stored.kind is Kind.FARE_CREDIT:
+        approved_minor = -approved_minor  # what a tap is charged: money went back
     return Reply(
         stored.outcome,
         approved_minor,
@@ -64,8 +71,12 @@ def stored_answer(case: Case, stored: Stored) -> Decision:
 def given_out_again(case: Case, stored: Stored) -> Decision:
     """A stored approval that stands, told once more; written down first, as a claim on it."""
     request = case.request
+    reply = stored_reply(stored, request)
+    if request.tap is not None:
+        fare = fare_told(case, stored.authorization_id)
+        reply = msgspec.structs.replace(reply, fare=fare, balances=shadow_told(case))
     if stored.followers.claims >= CLAIMS_MAX:
-        return stored_reply(stored, request)
+        return reply
     # Its own worker may be about to reverse it as answered too late, at whatever moment
     # that worker learns of it. Writing down that it is given out now, under the version
     # check, makes exactly one of the two happen.
@@ -80,5 +91,5 @@ def given_out_again(case: Case, stored: Stored) -> Decision:
         explanation="stored approval given out again",
         key=derived_key(repeat, b"repeat"),
         kind=Kind.REPEAT,
-        reply=stored_reply(stored, request),
+        reply=reply,
     )

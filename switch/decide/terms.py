@@ -9,12 +9,20 @@ import msgspec
 from protocols.message import Segment
 from risk.assess import CompiledRuleset
 from risk.moments import Settings
+from switch.fares.book import EMPTY_FARE_BOOK, FareBook
 from switch.posting import Purse
 
 TRUST_ACCOUNT = ("BANK", "trust")
 
 PIN_TRIES_MAX = 3
 """Wrong PINs in a row after which even the right one is refused, until it is reset."""
+
+
+class VenueTerms(msgspec.Struct, frozen=True):
+    """What a venue's payments are decided by: purses in order, the most of one payment (0: any)."""
+
+    purse_order: tuple[Purse, ...]
+    amount_max_minor: int = 0
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -24,7 +32,8 @@ class Terms(msgspec.Struct, frozen=True):
     from GEN of more than `pin_above_minor` asks for the PIN. A hold is freed by itself after
     `hold_expiry_minutes`, or what its merchant category has instead; a pending load goes back
     to its agent after `load_expiry_minutes`. What stand-in approved and no purse can pay is
-    kept in SUSPENSE, for the owner of its segment.
+    kept in SUSPENSE, for the owner of its segment. `venues` are by code; a payment at none of
+    them follows `purse_order`. `fares` prices taps.
     """
 
     rules: CompiledRuleset
@@ -40,3 +49,5 @@ class Terms(msgspec.Struct, frozen=True):
     holds_open_max: int
     suspense_owners: Mapping[Segment, str]
     settlement_accounts: Mapping[tuple[str, str], int]
+    venues: Mapping[str, VenueTerms] = {}
+    fares: FareBook = EMPTY_FARE_BOOK

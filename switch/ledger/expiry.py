@@ -1,7 +1,8 @@
-"""Holds and pending loads whose time is over are resolved by the switch itself.
+"""Holds, journeys and pending loads whose time is over are resolved by the switch itself.
 
-Every worker looks; a hold is named by a key made of its id, so whichever comes first writes
-it and the others find it written. What becomes of it is decided like any other message.
+One worker looks; a hold is named by a key made of its id, so where two do after all, whichever
+comes first writes it and the other finds it written. What becomes of it is decided like any
+other message.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class DueHold(msgspec.Struct, frozen=True):
     rrn: str
     auth_code: str
     currency: str
+    venue: str
 
 
 class HoldExpiry:
@@ -176,4 +178,5 @@ def expiry_request(hold: DueHold, calendar: BusinessCalendar, now_ns: int) -> Re
         received_ns=now_ns,
         deadline_ns=now_ns + UNHURRIED_NS,
         original_id=hold.authorization_id,
+        venue=hold.venue,
     )

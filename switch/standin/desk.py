@@ -25,7 +25,7 @@ from switch.decide import Terms, auth_code_of, moment_at, rrn_of
 from switch.logs import get as get_log
 from switch.standin.advice import Sealer
 from switch.standin.hotlist import hotlist_of
-from switch.standin.policy import CardStanding, Refusal, refusal_of
+from switch.standin.policy import SALE_KINDS, CardStanding, Refusal, refusal_of
 from switch.standin.rows import Answer, Offer, Verdict, View, Withdrawal
 from switch.standin.spool import Spool
 from switch.standin.spool_file import SpoolUnusable
@@ -175,7 +175,7 @@ class Desk:
             self._unusable(error)
             for ticket, _ in batch:
                 ticket.posting = False
-                if error.in_doubt and ticket.request.kind is Kind.PURCHASE:
+                if error.in_doubt and ticket.request.kind in SALE_KINDS:
                     self._withdrawals.append(self._withdrawal_of(ticket))
                 self._decline(ticket, Refusal.SPOOL_UNUSABLE)
         else:
@@ -224,7 +224,7 @@ class Desk:
     def _offer_of(self, request: Request, medium: bytes) -> Offer:
         now_us = self._clock.now_us()
         body, card = self.sealer.seal(request)
-        sale = request.kind is Kind.PURCHASE
+        sale = request.kind in SALE_KINDS
         policy = self._policies[request.segment]
         return Offer(
             key=request.key,
@@ -251,9 +251,9 @@ class Desk:
 
     def _refused_at_once(self, request: Request) -> Refusal | None:
         """What needs no look at the spool, because nothing of it can be there."""
-        if request.kind not in (Kind.PURCHASE, Kind.REVERSAL):
+        if request.kind not in SALE_KINDS and request.kind is not Kind.REVERSAL:
             return Refusal.KIND
-        if request.kind is Kind.PURCHASE and not self._policies[request.segment].enabled:
+        if request.kind in SALE_KINDS and not self._policies[request.segment].enabled:
             return Refusal.SEGMENT
         if len(self._waiting) >= WAITING_MAX:
             return Refusal.SPOOL_UNUSABLE
@@ -291,12 +291,12 @@ class Desk:
         if self._clock.monotonic_ns() >= request.deadline_ns:
             ticket.answer(Reply(Outcome.ANSWERED_LATE))
         in_time = ticket.finish(reply)
-        if not in_time and request.kind is Kind.PURCHASE:
+        if not in_time and request.kind in SALE_KINDS:
             self._withdrawals.append(self._withdrawal_of(ticket))
         if stored:
             self._metrics.duplicates("stored_answer")
             return
-        self._count(request.segment, "approved" if request.kind is Kind.PURCHASE else "accepted")
+        self._count(request.segment, "approved" if request.kind in SALE_KINDS else "accepted")
 
     def _withdrawal_of(self, ticket: Ticket) -> Withdrawal:
         return Withdrawal(ticket.request.key, self._clock.now_us())

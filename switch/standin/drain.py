@@ -203,7 +203,7 @@ class Drain:
         now_ns = self._clock.monotonic_ns()
         return msgspec.structs.replace(
             request,
-            kind=Kind.PURCHASE if row.kind == "purchase" else Kind.REVERSAL,
+            kind=request.kind if row.kind == "purchase" else Kind.REVERSAL,
             key=row.key,
             rrn=request.rrn or row.rrn,
             # A late approval is withdrawn as the switch's own; a client names its original.

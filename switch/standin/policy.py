@@ -13,6 +13,9 @@ import msgspec
 from protocols.message import Kind, Request
 from switch.config_trouble import StandinPolicy
 
+SALE_KINDS = frozenset({Kind.PURCHASE, Kind.FARE})
+"""What may be approved: sales, and single taps by the fare that their reader knew."""
+
 MICROSECONDS_PER_HOUR = 3_600_000_000
 
 
@@ -20,7 +23,7 @@ class Refusal(StrEnum):
     """Why stand-in does not approve, in order of precedence. On the wire each is a 91."""
 
     KIND = "kind"
-    """Only a sale is approved; whoever sends another kind repeats it."""
+    """Only sales and single taps are approved; whoever sends another kind repeats it."""
     SEGMENT = "segment"
     """The segment's policy is not enabled."""
     SWITCHED_OFF = "switched_off"
@@ -64,7 +67,7 @@ def refusal_of(
 
     `currency` is the ledger's (ISO 4217 numeric).
     """
-    if request.kind is not Kind.PURCHASE:
+    if request.kind not in SALE_KINDS:
         return Refusal.KIND
     if not policy.enabled:
         return Refusal.SEGMENT

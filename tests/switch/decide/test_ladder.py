@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.message import Kind, OriginalReference, Outcome, Reply, Request, Segment
+from protocols.message import (
+    ChipRecord,
+    ChipVerdict,
+    Kind,
+    Mode,
+    OriginalReference,
+    Outcome,
+    Reply,
+    Request,
+    Segment,
+    Tap,
+)
 from protocols.money import Money
 from switch.decide import (
     decide,
@@ -32,6 +43,30 @@ from tests.switch.decide.cases import (
     posting_on,
     reply_on,
     terms,
+)
+
+TAP = Tap(
+    Mode.TAXI,
+    "",
+    "",
+    "",
+    NOON_US,
+    record=ChipRecord(1, 0, b"d" * 8, b"b" * 8, ChipVerdict.GENUINE),
+)
+UNPAID_BY_A_PURSE = (Kind.LOAD_PENDING, Kind.OFFLINE_FARE)
+"""What an agent owes until it is confirmed, and what no chip can have paid: in suspense."""
+COUNTED = (
+    Kind.PURCHASE,
+    Kind.PREAUTHORIZATION,
+    Kind.OFFLINE_SALE,
+    Kind.LOAD,
+    Kind.FARE,
+    Kind.TAP_ON,
+    Kind.TAP_OFF,
+    Kind.INSPECT,
+    Kind.OFFLINE_FARE,
+    Kind.BILL_INQUIRY,
+    Kind.BILL,
 )
 
 
@@ -100,17 +135,27 @@ def test_segments_and_currencies_are_the_dialects_business() -> None:
     assert posting_on(foreign, loaded()).outcome.approved
 
 
-@pytest.mark.parametrize("kind", [Kind.CREDIT_ADJUSTMENT, Kind.REPEAT, Kind.TOMBSTONE])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Kind.CREDIT_ADJUSTMENT,
+        Kind.INCOMPLETE_FARE,
+        Kind.FARE_CREDIT,
+        Kind.REPEAT,
+        Kind.TOMBSTONE,
+    ],
+)
 def test_what_only_the_switch_writes_is_no_request(kind: Kind) -> None:
     assert reply_on(purchase(kind=kind), loaded()) == Reply(Outcome.UNSUPPORTED)
 
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_every_kind_decides_on_an_account_with_nothing_in_it(kind: Kind) -> None:
-    request = purchase(1, 5, kind=kind, purse="GEN", original=OriginalReference(rrn="1"))
+    reference = OriginalReference(rrn="1")
+    request = purchase(1, 5, kind=kind, purse="GEN", original=reference, tap=TAP)
     empty = account(purses={GEN: PurseState(0, 0, 0, 0, 0)})
     decision = decide(directed(request), loaded(empty), terms(), moment())
-    assert not isinstance(decision, Posting) or not decision.transfers or kind is Kind.LOAD_PENDING
+    assert isinstance(decision, Reply) or not decision.transfers or kind in UNPAID_BY_A_PURSE
     assert empty.purses[GEN].held_minor == 0
 
 
@@ -118,8 +163,9 @@ def test_every_kind_decides_on_an_account_with_nothing_in_it(kind: Kind) -> None
 def test_only_what_rules_count_becomes_an_event(kind: Kind) -> None:
     holder = account()
     facts = loaded(holder, original=original(), holds=(hold(),))
-    decide(directed(about(kind, 300, purse="GEN", original_id=55)), facts, terms(), moment())
-    counted = kind in (Kind.PURCHASE, Kind.PREAUTHORIZATION, Kind.OFFLINE_SALE, Kind.LOAD)
+    request = about(kind, 300, purse="GEN", original_id=55, tap=TAP)
+    decide(directed(request), facts, terms(), moment())
+    counted = kind in COUNTED
     assert len(holder.event_ids) == len(holder.history.at_us) == int(counted)
 
 
@@ -209,7 +255,7 @@ def test_any_sequence_agrees_with_a_naive_model(
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_message_of_no_amount_moves_nothing(kind: Kind) -> None:
     facts = loaded(original=original(), holds=())
-    request = about(kind, 0, purse="GEN")
+    request = about(kind, 0, purse="GEN", tap=TAP)
     decision = decide(directed(request), facts, terms(), moment())
     assert isinstance(decision, Reply) or all(one.amount_minor for one in decision.transfers)
     if kind in (Kind.PURCHASE, Kind.VOID, Kind.REFUND, Kind.LOAD, Kind.OFFLINE_SALE):

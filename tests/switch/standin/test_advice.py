@@ -8,6 +8,7 @@ import pytest
 from protocols.message import Kind, OriginalReference
 from switch.standin.advice import AdviceUnreadable, Sealer
 from tests.simulation.model_ledger import purchase
+from tests.switch.decide.rides import ride
 
 KEY = bytes(range(32))
 
@@ -21,6 +22,13 @@ def request_() -> object:
 def test_a_request_comes_back_without_its_pin(request_):
     body, card = Sealer(KEY).seal(request_)
     assert Sealer(KEY).open(body, card) == msgspec.structs.replace(request_, pin=b"")
+
+
+def test_a_tap_has_no_number_to_seal_and_comes_back_whole():
+    tapped = ride(line="K1", stop="S01", nominal_minor=300)
+    body, card = Sealer(KEY).seal(tapped)
+    assert card == b""
+    assert Sealer(KEY).open(body, card) == tapped
 
 
 def test_neither_part_shows_the_card_number_or_the_pin(request_):

@@ -12,6 +12,7 @@ from protocols.money import Money
 from switch.config_trouble import StandinPolicy, TransitStandin
 from switch.standin.policy import (
     MICROSECONDS_PER_HOUR,
+    SALE_KINDS,
     CardStanding,
     Exposure,
     Refusal,
@@ -37,7 +38,8 @@ DAY_US = POLICY.seen_hours * MICROSECONDS_PER_HOUR
         ({}, CardStanding(NOON_US - DAY_US, hotlisted=False), None),
         ({}, CardStanding(NOON_US - DAY_US - 1, hotlisted=False), Refusal.CARD_NOT_SEEN),
         ({}, CardStanding(NOON_US, hotlisted=True), Refusal.HOTLISTED),
-        *(({"kind": kind}, SEEN, Refusal.KIND) for kind in Kind if kind is not Kind.PURCHASE),
+        ({"kind": Kind.FARE}, SEEN, None),
+        *(({"kind": kind}, SEEN, Refusal.KIND) for kind in Kind if kind not in SALE_KINDS),
     ],
 )
 def test_what_is_covered(changed, standing, refusal):

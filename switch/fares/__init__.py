@@ -1,0 +1,1 @@
+"""What a ride costs: versioned fare tables, and the pure function that prices a day of taps."""
