@@ -15,6 +15,7 @@ import anyio
 from protocols.card_number import CardNumber
 from protocols.message import Outcome, Reply, Request, Segment
 from switch.admission import Flight, Respond, Ticket, overload, refuse_at_lane
+from switch.ledger.background import Background
 from switch.ledger.failures import LedgerLost
 from switch.posting import Directed, Forwarded
 
@@ -84,6 +85,7 @@ class Pipeline:
         self._lane_queue_max = lane_queue_max
         self._clock = clock
         self._metrics = metrics
+        self._background = Background(lanes, clock, self._ledger_down)
         self.standin: StandinDesk | None = None
         self.routes: IssuerRoutes | None = None
         for lane in lanes:
@@ -123,6 +125,7 @@ class Pipeline:
             tasks.start_soon(self._directory.run)
             for lane in self._lanes:
                 tasks.start_soon(lane.run)
+            tasks.start_soon(self._background.run)
             started()
 
     async def finish(self, seconds: float) -> int:
@@ -134,12 +137,14 @@ class Pipeline:
         return self._flight.count + sum(lane.unfinished for lane in self._lanes)
 
     def _direct(self, ticket: Ticket) -> None:
-        card = ticket.request.card
-        assert card is not None, "a dialect gives every authorization its card"
-        if self.routes is not None and (route := self.routes.route_of(card)):
-            self.routes.forward(ticket, route)
-            return
-        medium = self._medium_of(card)
+        request = ticket.request
+        card, medium = request.card, request.medium
+        if not medium:
+            assert card is not None, "a dialect gives every authorization its card"
+            if self.routes is not None and (route := self.routes.route_of(card)):
+                self.routes.forward(ticket, route)
+                return
+            medium = self._medium_of(card)
         if self.standin is not None and self.standin.owes(medium):
             self.standin.offer(ticket, medium)
             return
@@ -186,7 +191,11 @@ class Pipeline:
             self._metrics.shed(request.segment, refusal)
             ticket.finish(Reply(refusal))
             return
-        lane.put(ticket)
+        if request.background:
+            self._background.put(ticket)
+        else:
+            self._background.saw_another()
+            lane.put(ticket)
 
     def post_forwarded(
         self, ticket: Ticket, forwarded: Forwarded, shard: int | None = None
@@ -285,6 +294,8 @@ class Pipeline:
 
     def _leave(self, ticket: Ticket) -> None:
         self._flight.leave(ticket)
+        if ticket.request.background:
+            self._background.left(ticket)
         self._metrics.in_flight(self._flight.count)
         directed = ticket.directed
         if self.standin is not None and directed is not None and directed.account_id:

@@ -20,7 +20,7 @@ What a lane must never do is guess. A ticket moves through it like this:
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -29,23 +29,25 @@ from switch.admission import STANDING_AFTER_NS, STANDING_WAIT_NS, Ticket
 from switch.calendar import BusinessCalendar
 from switch.clock import Clock
 from switch.decide import Moment, Terms, moment_at
+from switch.ledger.doorstep import Doorstep, LaneLedger, TimeToMove
 from switch.ledger.failures import LedgerLost, LedgerRefused
 from switch.ledger.settling import Settling, asked_of, directed_of
 from switch.logs import get as get_log
 from switch.metrics import Metrics
-from switch.posting import Directed, Loaded, Posted, Posting
+from switch.posting import Loaded, Posted, Posting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from datetime import date
 
 NANOSECONDS = 1_000_000_000
-RECONNECT_FIRST_SECONDS = 0.02
-RECONNECT_SHARE = 1 / 16
-"""Tries are this part of the outage apart: none comes later than a sixteenth after the return."""
+RECONNECT_FIRST_SECONDS = 0.01
+RECONNECT_SHARE = 1 / 32
+"""Tries are this part of the outage apart: none comes later than a 32nd after the return."""
 RECONNECT_MAX_SECONDS = 1.0
 RECONNECT_PATIENCE_SECONDS = 0.05
 """A server that is there takes milliseconds; what waits longer is better told, or stood in for."""
+BACKGROUND_BATCH_MAX = 16
+"""Background work fills a batch up to this many: what comes meanwhile waits for a small one."""
 CHECK_VIOLATION = "23514"
 """Without a constraint's name it is what Postgres says of a row that no partition takes."""
 OWED_SECONDS = 1.0
@@ -54,27 +56,6 @@ UNHURRIED_US = 3_600_000_000
 """Budget of what the switch posts for itself: nobody waits for it, it must only be written."""
 
 _log = get_log("lanes")
-
-
-class LaneLedger(Protocol):
-    """What a lane asks of the ledger; raises LedgerLost and LedgerRefused."""
-
-    async def load(
-        self, shard: int, business_date: date, now_us: int, batch: Sequence[Directed]
-    ) -> list[Loaded]: ...
-
-    async def post(
-        self,
-        shard: int,
-        slot: int,
-        business_date: date,
-        versions: dict[int, int],
-        postings: Sequence[Posting],
-        remaining_us: Sequence[int],
-        ruleset: str,
-    ) -> list[Posted]: ...
-
-    def terminate(self) -> None: ...
 
 
 def _wait_for_the_day() -> None:
@@ -88,8 +69,7 @@ def _refuse_down(ticket: Ticket, _medium: bytes) -> None:
 class Lane:
     """The only writer of one shard in this process.
 
-    `turns` bounds how many lanes have a batch under way, `opening` how many connect: after an
-    outage one lane that is up approves while the others follow; all at once would all be slow.
+    `turns` bounds how many lanes have a batch under way; on the `doorstep` they connect.
     """
 
     def __init__(
@@ -100,7 +80,7 @@ class Lane:
         batch_max: int,
         open_ledger: Callable[[], Awaitable[LaneLedger]],
         turns: anyio.Semaphore | None = None,
-        opening: anyio.Semaphore | None = None,
+        doorstep: Doorstep | None = None,
         terms: Terms,
         calendar: BusinessCalendar,
         clock: Clock,
@@ -117,12 +97,13 @@ class Lane:
         self._batch_max = batch_max
         self._open_ledger = open_ledger
         self._turns = turns or anyio.Semaphore(1)
-        self._opening = opening or anyio.Semaphore(1)
+        self._doorstep = doorstep or Doorstep(clock)
         self._calendar = calendar
         self._clock = clock
         self._metrics = metrics
         self._settling = Settling(clock, metrics, self._again)
         self._queue: deque[Ticket] = deque()
+        self._background: deque[Ticket] = deque()
         self._in_doubt: list[Ticket] = []
         self._owed: deque[Ticket] = deque()
         self._owed_due_ns = 0
@@ -134,13 +115,13 @@ class Lane:
 
     @property
     def waiting(self) -> int:
-        """Tickets that no batch has taken yet."""
+        """Tickets that no batch has taken yet, without those that wait in the background."""
         return len(self._queue)
 
     @property
     def unfinished(self) -> int:
         """Tickets that still need this lane: waiting, in a batch, in doubt, or owed."""
-        waiting = len(self._queue) + len(self._current)
+        waiting = len(self._queue) + len(self._background) + len(self._current)
         return waiting + len(self._in_doubt) + len(self._owed)
 
     @property
@@ -165,42 +146,51 @@ class Lane:
         self._queue.append(ticket)
         self._arrived.set()
 
+    def put_background(self, ticket: Ticket) -> None:
+        """Queue a ticket for when there is nothing else; who puts it bounds how many there are."""
+        ticket.queued_ns = self._clock.monotonic_ns()
+        self._background.append(ticket)
+        self._arrived.set()
+
     async def run(self) -> None:
         """Serve until cancelled, reconnecting for as long as it takes."""
-        back_off_seconds = 0.0
-        lost_ns = self._clock.monotonic_ns()
         while True:
-            await anyio.sleep(back_off_seconds)
             ledger = await self._opened()
-            if ledger is None:
-                away_seconds = (self._clock.monotonic_ns() - lost_ns) / NANOSECONDS
-                back_off_seconds = min(
-                    max(away_seconds * RECONNECT_SHARE, RECONNECT_FIRST_SECONDS),
-                    RECONNECT_MAX_SECONDS,
-                )
-                continue
-            back_off_seconds = 0.0
             self._come_up()
             try:
                 await self._serve(ledger)
+            except TimeToMove:
+                pass
             except LedgerLost as error:
                 _log.warning("ledger connection lost", shard=self.shard, reason=str(error))
             finally:
-                lost_ns = self._clock.monotonic_ns()
                 ledger.terminate()
 
-    async def _opened(self) -> LaneLedger | None:
-        """A connection, or None where there is none to be had; down meanwhile, if it takes long."""
-        ledger: LaneLedger | None = None
+    async def _opened(self) -> LaneLedger:
+        """A connection, whenever there is one to be had; down meanwhile, if it takes long."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._go_down_soon)
-            try:
-                async with self._opening:
-                    ledger = await self._open_ledger()
-            except (LedgerLost, LedgerRefused) as error:
-                self._go_down(str(error))
+            async with self._doorstep.turn:
+                # Kept between two tries as well: one lane knocks for all, so that it may
+                # knock often, and the moment it is let in the others follow.
+                ledger = await self._knock()
             tasks.cancel_scope.cancel()
         return ledger
+
+    async def _knock(self) -> LaneLedger:
+        lost_ns = self._clock.monotonic_ns()
+        while True:
+            try:
+                return await self._doorstep.enter(self._open_ledger)
+            except (LedgerLost, LedgerRefused) as error:
+                self._go_down(str(error))
+            away_seconds = (self._clock.monotonic_ns() - lost_ns) / NANOSECONDS
+            await anyio.sleep(
+                min(
+                    max(away_seconds * RECONNECT_SHARE, RECONNECT_FIRST_SECONDS),
+                    RECONNECT_MAX_SECONDS,
+                )
+            )
 
     async def _go_down_soon(self) -> None:
         await anyio.sleep(RECONNECT_PATIENCE_SECONDS)
@@ -234,12 +224,14 @@ class Lane:
             else:
                 given_up.append(ticket)
         self._queue = deque(kept)
+        given_up += self._background
+        self._background.clear()
         for ticket in given_up:
             self.on_down(ticket, directed_of(ticket).medium)
 
     async def _serve(self, ledger: LaneLedger) -> None:
         while True:
-            if not self._queue:
+            if not self._queue and not self._background:
                 self._arrived = anyio.Event()
                 with anyio.move_on_after(OWED_SECONDS if self._owed else None):
                     await self._arrived.wait()
@@ -269,6 +261,12 @@ class Lane:
                 continue
             self._metrics.stage("queue", (now_ns - ticket.queued_ns) / NANOSECONDS)
             batch.append(ticket)
+        room = BACKGROUND_BATCH_MAX - len(batch)
+        while self._background and room > 0:
+            ticket = self._background.popleft()
+            if not self._settling.hopeless(ticket, now_ns):
+                batch.append(ticket)
+                room -= 1
         return batch
 
     def _watch_queue(self, now_ns: int) -> None:
@@ -472,9 +470,9 @@ class Lane:
 def _apart(batch: list[Ticket]) -> tuple[list[Ticket], list[Ticket]]:
     """A batch without those who must wait for the next round, and these.
 
-    A message about another one is decided on what the ledger holds of that one, so nothing
-    else of its account may be decided beside it: it waits for those before it, and those
-    after it wait for it. Order within an account is kept.
+    A message about another one is decided on what the ledger holds of that one, a tap on its
+    day and a record on its chip, so nothing else of the account may be decided beside it: it
+    waits for those before it, and those after it wait for it. Order within an account is kept.
     """
     now: list[Ticket] = []
     later: list[Ticket] = []
@@ -488,7 +486,7 @@ def _apart(batch: list[Ticket]) -> tuple[list[Ticket], list[Ticket]]:
             # No account to be alone of: what is about one message shares that one's key.
             about = request.original.key if request.original is not None else ticket.reverses
             names = (request.key, about) if about else (request.key,)
-        alone = request.linked
+        alone = request.alone
         if any(alone or seen[name] for name in names if name in seen):
             later.append(ticket)
             for name in names:
