@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from importlib import resources
+from typing import get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -30,16 +31,19 @@ from risk.conditions import (
 )
 from risk.features import (
     FEATURES_PER_KEY_MAX,
+    TRAVEL,
     Aggregate,
     Basis,
     CalendarDay,
     CalendarMonth,
+    DistinctField,
     Feature,
     Key,
 )
 from risk.findings import FINDINGS_MAX, Finding, RulesetError, Severity, error, one_of, warning
 from risk.lists import NamedList, merged
 from risk.moments import Settings, microseconds
+from risk.places import SPAN_DEGREES_MAX, spread_too_far
 from risk.read import read_ruleset
 from risk.rules import RULE_OUTCOMES, Allow, Decline, OnError, Rule, Stage
 from risk.ruleset import Ruleset
@@ -47,6 +51,7 @@ from risk.vocabulary import CURRENT_FACTS, PAST_FACTS
 
 _MEDIUM = re.compile(r"\A(?:[0-9a-f]{2}){16,64}\Z")
 """Hex of 128 bits or more: no card number is that long, so none can be listed by accident."""
+_WITH_FIELD = frozenset({Aggregate.DISTINCT, Aggregate.SUM})
 
 
 def check(text: str, path: str = "", *, now_us: int | None = None) -> list[Finding]:
@@ -139,15 +144,15 @@ def _feature_findings(feature: Feature, path: str, names: Names) -> Iterator[Fin
         yield error(f"{path}.id", "expected a name that isn't the name of a fact")
     match feature.aggregate:
         case Aggregate.DISTINCT if feature.field in (None, "amount"):
-            yield error(
-                f"{path}.field", "expected terminal, merchant, mcc, segment or card_id to count"
-            )
+            yield error(f"{path}.field", f"expected {one_of(get_args(DistinctField))} to count")
         case Aggregate.SUM if feature.field not in (None, "amount"):
             yield error(f"{path}.field", "expected amount or nothing: only amounts are summed")
-        case Aggregate.COUNT | Aggregate.SECONDS_SINCE_LAST if feature.field is not None:
+        case _ if feature.field is not None and feature.aggregate not in _WITH_FIELD:
             yield error(f"{path}.field", "expected nothing: only distinct and sum have a field")
         case _:
             pass
+    if feature.aggregate in TRAVEL and feature.same == "stop":
+        yield error(f"{path}.same", "expected nothing: from a stop to itself nobody travels")
     if feature.codes and feature.basis is not Basis.DECLINED:
         yield error(f"{path}.codes", 'expected nothing, unless basis = "declined"')
     if Outcome.APPROVED in feature.codes:
@@ -173,8 +178,11 @@ def _month_findings(feature: Feature, path: str) -> Iterator[Finding]:
         yield error(f"{path}.aggregate", f"expected count or sum, for {why}")
     if feature.basis is not Basis.APPROVED:
         yield error(f"{path}.basis", f"expected approved, for {why} of approved purchases")
-    if feature.where is not None:
-        yield error(f"{path}.where", f"expected nothing, for {why}, which keep no single events")
+    for field in ("where", "same"):
+        if getattr(feature, field) is not None:
+            yield error(
+                f"{path}.{field}", f"expected nothing, for {why}, which keep no single events"
+            )
     if feature.restores is not (feature.aggregate is Aggregate.SUM):
         yield error(
             f"{path}.on_reversal",
@@ -269,8 +277,26 @@ def _whole_findings(ruleset: Ruleset) -> Iterator[Finding]:
                 f"features[{position}].key",
                 f"expected at most {FEATURES_PER_KEY_MAX} features of one key",
             )
+    yield from _place_findings(ruleset)
     yield from _unused(ruleset)
     yield from _shadowed(ruleset.rules)
+
+
+def _place_findings(ruleset: Ruleset) -> Iterator[Finding]:
+    if any(_holds_digit_run(stop) for stop in ruleset.places):
+        yield error("places", "expected stops as line/stop, without a long number")
+    if spread_too_far(ruleset.places.values()):
+        yield error(
+            "places",
+            f"expected the stops of one city, at most {SPAN_DEGREES_MAX} degrees apart: "
+            "distances are measured as on flat ground",
+        )
+    for position, feature in enumerate(ruleset.features):
+        if feature.aggregate in TRAVEL and not ruleset.places:
+            yield warning(
+                f"features[{position}].aggregate",
+                "expected [places], where each stop is; without them it is always unknown",
+            )
 
 
 def _repeated(table: str, words: list[str], field: str) -> Iterator[Finding]:

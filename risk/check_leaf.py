@@ -34,7 +34,7 @@ from risk.findings import Finding, error, one_of, warning
 from risk.lists import NamedList
 from risk.vocabulary import CURRENT_FACTS, ORDERED_UNITS, FactWord, Unit
 
-_ADDABLE = frozenset({Unit.MONEY, Unit.COUNT, Unit.SECONDS})
+_ADDABLE = frozenset({Unit.MONEY, Unit.COUNT, Unit.SECONDS, Unit.METRES})
 _MERCHANT_CATEGORY = re.compile(r"\A[0-9]{4}\Z")
 _ORDERING = frozenset({Relation.LT, Relation.LE, Relation.GT, Relation.GE})
 

@@ -71,7 +71,10 @@ def compile_ruleset(ruleset: Ruleset, lists: Iterable[NamedList] = ()) -> Compil
     require_sound(ruleset, given)
     lookups = {name: compile_list(named) for name, named in merged(ruleset.lists, given).items()}
     features = {feature.id: feature for feature in ruleset.features}
-    counts = {name: compile_feature(feature, lookups) for name, feature in features.items()}
+    counts = {
+        name: compile_feature(feature, lookups, ruleset.places)
+        for name, feature in features.items()
+    }
     parts = _Parts(features, counts, lookups)
     compiled = [(rule.scope.kinds, _rule(rule, parts)) for rule in ruleset.rules]
     plans = {

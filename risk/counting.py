@@ -36,6 +36,7 @@ from risk.conditions import (
 )
 from risk.facts import Facts, History
 from risk.features import (
+    TRAVEL,
     Aggregate,
     Basis,
     CalendarDay,
@@ -46,6 +47,7 @@ from risk.features import (
     Window,
 )
 from risk.lists import Lookup
+from risk.places import Places, distance_mm, speed_kmh
 from risk.vocabulary import CURRENT_FACTS, PAST_FACTS, Unit
 
 Count = Callable[[Facts], int | None]
@@ -53,6 +55,8 @@ Count = Callable[[Facts], int | None]
 Positions = Sequence[int]
 Filter = Callable[[Facts, Positions], Positions]
 """Positions in the history, oldest first → those of them that stay."""
+
+_NO_PLACES: Places = {}
 
 RELATIONS: dict[Relation, Callable[[Any, Any], bool]] = {
     Relation.EQ: operator.eq,
@@ -64,14 +68,16 @@ RELATIONS: dict[Relation, Callable[[Any, Any], bool]] = {
 }
 
 
-def compile_feature(feature: Feature, lists: Mapping[str, Lookup]) -> Count:
+def compile_feature(
+    feature: Feature, lists: Mapping[str, Lookup], places: Places = _NO_PLACES
+) -> Count:
     """The feature as a function of the facts; it must have passed the checks."""
     if isinstance(feature.window, CalendarMonth):
         return _month_total(feature)
     start_of = _window_start(feature.window)
     filters = _filters(feature, lists)
     needed = _needed_facts(feature)
-    conclude = _conclusion(feature)
+    conclude = _travelled(feature, places) if feature.aggregate in TRAVEL else _conclusion(feature)
 
     def count(facts: Facts) -> int | None:
         for read in needed:
@@ -136,8 +142,32 @@ def _conclusion(feature: Feature) -> Callable[[Facts, History, Positions], int |
                 return max(0, facts.now_us - history.at_us[positions[-1]]) // 1_000_000
 
             return since
+        case Aggregate.DISTANCE_M | Aggregate.SPEED_KMH:
+            raise AssertionError("travel is concluded from places")
         case _:
             assert_never(feature.aggregate)
+
+
+def _travelled(
+    feature: Feature, places: Places
+) -> Callable[[Facts, History, Positions], int | None]:
+    """From the last event's stop to this one's; unknown where either has no known place."""
+    by_time = feature.aggregate is Aggregate.SPEED_KMH
+
+    def travelled(facts: Facts, history: History, positions: Positions) -> int | None:
+        here = places.get(facts.stop)
+        if here is None or not positions:
+            return None
+        last = positions[-1]
+        there = places.get(history.stop[last])
+        if there is None:
+            return None
+        millimetres = distance_mm(there, here)
+        if by_time:
+            return speed_kmh(millimetres, facts.now_us - history.at_us[last])
+        return millimetres // 1000
+
+    return travelled
 
 
 def _filters(feature: Feature, lists: Mapping[str, Lookup]) -> list[Filter]:
@@ -154,6 +184,8 @@ def _filters(feature: Feature, lists: Mapping[str, Lookup]) -> list[Filter]:
             filters.append(_declined(frozenset(feature.codes)))
         case _:
             assert_never(feature.basis)
+    if feature.same is not None:
+        filters.append(_same(feature.same))
     if feature.where is not None:
         filters.append(_where(feature.where, lists, negated=False))
     if feature.restores:
@@ -165,6 +197,13 @@ def _of_this_card(facts: Facts, positions: Positions) -> Positions:
     column = facts.history.card_id
     card_id = facts.card_id
     return [at for at in positions if column[at] == card_id]
+
+
+def _same(field: str) -> Filter:
+    """Events whose field is the request's own, which is there: it is a needed fact."""
+    attribute = PAST_FACTS[field].attribute
+    column_of: Callable[[Facts], Sequence[Any]] = attrgetter(f"history.{attribute}")
+    return _equal_filter(column_of, attrgetter(CURRENT_FACTS[field].attribute))
 
 
 def _approved(facts: Facts, positions: Positions) -> Positions:
@@ -189,15 +228,15 @@ def _not_given_back(facts: Facts, positions: Positions) -> Positions:
 
 
 def _needed_facts(feature: Feature) -> list[Callable[[Facts], Any]]:
-    """Texts of the request that `where` compares with: missing, they make it unknown."""
-    if feature.where is None:
-        return []
-    names = {
-        operand.name
-        for _, leaf in leaves(feature.where, "")
-        for operand in operands(leaf)
-        if isinstance(operand, CurrentOperand) and CURRENT_FACTS[operand.name].unit is Unit.TEXT
-    }
+    """Texts of the request that events are compared with: missing, they make it unknown."""
+    names: set[str] = {feature.same} if feature.same is not None else set()
+    if feature.where is not None:
+        names |= {
+            operand.name
+            for _, leaf in leaves(feature.where, "")
+            for operand in operands(leaf)
+            if isinstance(operand, CurrentOperand) and CURRENT_FACTS[operand.name].unit is Unit.TEXT
+        }
     return [attrgetter(CURRENT_FACTS[name].attribute) for name in sorted(names)]
 
 
@@ -244,6 +283,8 @@ def _leaf_filter(leaf: Leaf, lists: Mapping[str, Lookup], *, negated: bool) -> F
         return _missing_filter(column_of, wanted=not negated)
     if isinstance(leaf, Compare) and leaf.op is Relation.EQ and not negated:
         return _equal_filter(column_of, _reader(leaf.right))
+    if isinstance(leaf, Membership) and (leaf.op == "in") is not negated:
+        return _member_filter(column_of, frozenset(leaf.values))
     holds = _event_test(leaf, lists)
     may_be_missing = word.unit is Unit.TEXT
     wanted = not negated
@@ -275,6 +316,18 @@ def _equal_filter(
         column = column_of(facts)
         value = read(facts)
         return [at for at in positions if column[at] == value]
+
+    return keep
+
+
+def _member_filter(
+    column_of: Callable[[Facts], Sequence[Any]], chosen: frozenset[int | str]
+) -> Filter:
+    """Likewise for the kinds that most features name."""
+
+    def keep(facts: Facts, positions: Positions) -> Positions:
+        column = column_of(facts)
+        return [at for at in positions if column[at] in chosen]
 
     return keep
 

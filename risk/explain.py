@@ -175,6 +175,8 @@ _FIGURES: dict[Unit, Callable[[Value], str]] = {
     Unit.MONEY: _money,
     Unit.TIME_OF_DAY: _clock,
     Unit.SECONDS: lambda value: f"{value} s",
+    Unit.METRES: lambda value: f"{value} m",
+    Unit.SPEED: lambda value: f"{value} km/h",
 }
 
 
@@ -210,12 +212,18 @@ _DISTINCT = {
     "mcc": "merchant categories",
     "segment": "segments",
     "card_id": "cards",
+    "venue": "venues",
+    "stop": "stops",
+    "vehicle": "vehicles",
 }
 
 
 def _feature_subject(feature: Feature) -> Callable[[Value], str]:
-    where = f"{_window(feature)} on {_CARD if feature.key is Key.CARD else 'the account'}"
+    key = _CARD if feature.key is Key.CARD else "the account"
+    where = f"{_window(feature)} on {key}"
     events = feature.noun or _EVENTS[feature.basis]
+    if feature.same is not None:
+        events += f" at the same {feature.same}"
     match feature.aggregate:
         case Aggregate.COUNT:
             return lambda value: f"{value} {_singular(events) if value == 1 else events} {where}"
@@ -227,14 +235,19 @@ def _feature_subject(feature: Feature) -> Callable[[Value], str]:
             return lambda value: f"{value} different {counted} {where}"
         case Aggregate.SECONDS_SINCE_LAST:
             last = f"since the last of the {events}"
-            key = _CARD if feature.key is Key.CARD else "the account"
             return lambda value: f"{value} s {last} on {key}"
+        case Aggregate.DISTANCE_M:
+            return lambda value: f"{value} m from the last of the {events} on {key}"
+        case Aggregate.SPEED_KMH:
+            return lambda value: f"{value} km/h from the last of the {events} on {key}"
         case _:
             assert_never(feature.aggregate)
 
 
 def _singular(noun: str) -> str:
-    return noun.removesuffix("s")
+    """Of the first word, which is what is counted: "taps at the same stop"."""
+    first, *more = noun.split(" ")
+    return " ".join([first.removesuffix("s"), *more])
 
 
 def _window(feature: Feature) -> str:

@@ -22,6 +22,7 @@ class History(msgspec.Struct, gc=False):
     `at_us` is epoch microseconds of the decision. `given_back[i]` tells that event i was
     reversed. Reversal messages themselves are not events. A lane appends its own earlier
     decisions of the same batch, so requests of one card in one batch see each other.
+    `stop` is "line/stop" as in `Facts`; empty text in a column is a missing field.
     """
 
     at_us: list[int]
@@ -34,6 +35,9 @@ class History(msgspec.Struct, gc=False):
     mcc: list[str]
     merchant: list[str]
     terminal: list[str]
+    venue: list[str]
+    stop: list[str]
+    vehicle: list[str]
 
     def append(
         self,
@@ -47,6 +51,9 @@ class History(msgspec.Struct, gc=False):
         mcc: str,
         merchant: str,
         terminal: str,
+        venue: str = "",
+        stop: str = "",
+        vehicle: str = "",
     ) -> None:
         """Add one event decided just now; it must not be older than the last one."""
         self.at_us.append(at_us)
@@ -59,10 +66,13 @@ class History(msgspec.Struct, gc=False):
         self.mcc.append(mcc)
         self.merchant.append(merchant)
         self.terminal.append(terminal)
+        self.venue.append(venue)
+        self.stop.append(stop)
+        self.vehicle.append(vehicle)
 
 
 def empty_history() -> History:
-    return History([], [], [], [], [], [], [], [], [], [])
+    return History([], [], [], [], [], [], [], [], [], [], [], [], [])
 
 
 class Totals(msgspec.Struct, gc=False):
@@ -82,6 +92,9 @@ class Facts(msgspec.Struct, gc=False):
     `local_second_of_day` and `weekday` (Monday is 1) are in the ruleset's time zone at
     `now_us`; `day_start_us` is the start of the current service day. `medium` is the keyed
     hash of the card number in hex: what a hotlist holds. Empty text is a missing fact.
+    `venue` is the venue's code; `line`, `stop` ("line/stop", for two lines may number their
+    stops alike), `vehicle` and `mode` are a reader's own words and empty at a counter.
+    `event_age_s` is how long before `now_us` a reader says that it happened, in whole seconds.
     """
 
     now_us: int
@@ -104,3 +117,9 @@ class Facts(msgspec.Struct, gc=False):
     balance_minor: int
     history: History
     totals: Totals
+    venue: str = ""
+    line: str = ""
+    stop: str = ""
+    vehicle: str = ""
+    mode: str = ""
+    event_age_s: int = 0

@@ -14,6 +14,7 @@ import msgspec
 from protocols.message import Outcome
 from risk.conditions import Condition, Name
 from risk.facts import HISTORY_EVENTS_MAX, HISTORY_SECONDS_MAX
+from risk.places import DISTANCE_METRES_MAX, SPEED_KMH_MAX
 from risk.vocabulary import Unit
 
 WINDOW_SECONDS_MIN = 10
@@ -34,6 +35,14 @@ class Aggregate(StrEnum):
     SUM = "sum"
     DISTINCT = "distinct"
     SECONDS_SINCE_LAST = "seconds_since_last"
+    DISTANCE_M = "distance_m"
+    """From the place of the last event to this one's, in metres as the crow flies."""
+    SPEED_KMH = "speed_kmh"
+    """That distance by the time between, in whole kilometres an hour, rounded down."""
+
+
+TRAVEL = frozenset({Aggregate.DISTANCE_M, Aggregate.SPEED_KMH})
+"""Aggregates that need to know where a stop is."""
 
 
 class Basis(StrEnum):
@@ -67,15 +76,20 @@ class CalendarMonth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
 
 Window = Trailing | CalendarDay | CalendarMonth
 
-DistinctField = Literal["terminal", "merchant", "mcc", "segment", "card_id"]
+DistinctField = Literal[
+    "terminal", "merchant", "mcc", "segment", "card_id", "venue", "stop", "vehicle"
+]
+SameField = Literal["stop", "vehicle", "merchant", "terminal"]
 
 
 class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One counter. It never includes the request in hand.
 
     `field` is what `distinct` counts; a sum is always of amounts (minor units). `codes`
-    narrows declined events to these outcomes. `on_reversal` None is the default: sums
-    restore, everything else keeps. `noun` is what people call the events ("taps").
+    narrows declined events to these outcomes. `same` narrows to events where this field is
+    the request's own: without it in the request the counter is unknown. `on_reversal` None is
+    the default: sums restore, everything else keeps. `noun` is what people call the events
+    ("taps").
     """
 
     id: Name
@@ -86,6 +100,7 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     field: DistinctField | Literal["amount"] | None = None
     codes: tuple[Outcome, ...] = ()
     where: Condition | None = None
+    same: SameField | None = None
     on_reversal: OnReversal | None = None
     noun: Annotated[str, msgspec.Meta(max_length=30)] = ""
 
@@ -105,6 +120,10 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
                 return Unit.COUNT
             case Aggregate.SECONDS_SINCE_LAST:
                 return Unit.SECONDS
+            case Aggregate.DISTANCE_M:
+                return Unit.METRES
+            case Aggregate.SPEED_KMH:
+                return Unit.SPEED
             case _:
                 assert_never(self.aggregate)
 
@@ -113,6 +132,10 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         """The most it can come to, or None where nothing bounds it."""
         if self.aggregate is Aggregate.SECONDS_SINCE_LAST:
             return self.window.seconds if isinstance(self.window, Trailing) else WINDOW_SECONDS_MAX
+        if self.aggregate is Aggregate.DISTANCE_M:
+            return DISTANCE_METRES_MAX
+        if self.aggregate is Aggregate.SPEED_KMH:
+            return SPEED_KMH_MAX
         if self.aggregate is Aggregate.SUM or isinstance(self.window, CalendarMonth):
             return None
         return HISTORY_EVENTS_MAX

@@ -20,7 +20,18 @@ LIST_ENTRIES_MAX = 200_000
 """A city's hotlist; compiled it takes about 55 MB at this size in each worker (275 bytes each)."""
 
 ListField = Literal[
-    "card_id", "medium", "merchant", "terminal", "mcc", "acquirer", "product", "tier"
+    "card_id",
+    "medium",
+    "merchant",
+    "terminal",
+    "mcc",
+    "acquirer",
+    "product",
+    "tier",
+    "venue",
+    "line",
+    "stop",
+    "vehicle",
 ]
 
 

@@ -69,8 +69,10 @@ _EXPECTED = {
     "segments": "a list, each " + one_of(Segment),
     "mccs": "a list of merchant category codes of four digits in quotes",
     "codes": "a list of outcomes, such as count_limit",
-    "field": "terminal, merchant, mcc, segment or card_id (a list may also name medium, "
-    "acquirer, product or tier)",
+    "field": "terminal, merchant, mcc, segment, card_id, venue, stop or vehicle (a list may also "
+    "name line, medium, acquirer, product or tier)",
+    "same": "stop, vehicle, merchant or terminal",
+    "places": 'a table of "line/stop" = [latitude, longitude], whole microdegrees',
     "value": VALUE_EXPECTED,
     "reason": "a text of 1 to 120 characters",
     "expires_at": _DATE,
@@ -102,9 +104,16 @@ class _Reader(ConditionReader):
         features = [self.feature(item, path) for item, path in self.tables(raw, "features")]
         rules = [self.rule(item, path) for item, path in self.tables(raw, "rules")]
         lists = [self.named_list(item, path) for item, path in self.tables(raw, "lists")]
+        places = raw.get("places", {})
         if self.findings or settings is None:
             return None
-        whole = {"settings": settings, "features": features, "rules": rules, "lists": lists}
+        whole = {
+            "settings": settings,
+            "features": features,
+            "rules": rules,
+            "lists": lists,
+            "places": places,
+        }
         return self.typed(whole, Ruleset, "")
 
     def toml(self, text: str) -> dict[str, Any] | None:

@@ -90,6 +90,7 @@ class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     products: _Values = ()
     merchants: _Values = ()
     acquirers: _Values = ()
+    venues: _Values = ()
 
 
 SCOPE_FACTS = {
@@ -100,6 +101,7 @@ SCOPE_FACTS = {
     "products": "product",
     "merchants": "merchant",
     "acquirers": "acquirer",
+    "venues": "venue",
 }
 """Field of `Scope` → the fact it restricts."""
 

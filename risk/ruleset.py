@@ -14,18 +14,20 @@ import msgspec
 from risk.features import FEATURES_PER_KEY_MAX, Feature, Key
 from risk.lists import LISTS_MAX, NamedList
 from risk.moments import Settings
+from risk.places import PLACES_MAX, Place, StopName
 from risk.rules import RULES_MAX, Rule
 
 FEATURES_MAX = FEATURES_PER_KEY_MAX * len(Key)
 
 
 class Ruleset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Settings, features, rules and the lists written into the text itself."""
+    """Settings, features, rules, and the lists and places written into the text itself."""
 
     settings: Settings
     features: Annotated[tuple[Feature, ...], msgspec.Meta(max_length=FEATURES_MAX)] = ()
     rules: Annotated[tuple[Rule, ...], msgspec.Meta(max_length=RULES_MAX)] = ()
     lists: Annotated[tuple[NamedList, ...], msgspec.Meta(max_length=LISTS_MAX)] = ()
+    places: Annotated[dict[StopName, Place], msgspec.Meta(max_length=PLACES_MAX)] = {}
 
 
 def canonical_bytes(ruleset: Ruleset) -> bytes:

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from protocols.message import Kind, Outcome, Segment
+from protocols.message import Kind, Mode, Outcome, Segment
 from protocols.money import AMOUNT_MINOR_MAX
 
 
@@ -20,6 +20,8 @@ class Unit(StrEnum):
     MONEY = "minor units of money"
     COUNT = "a count"
     SECONDS = "seconds"
+    METRES = "metres"
+    SPEED = "kilometres an hour"
     TIME_OF_DAY = "a local time"
     WEEKDAY = "a weekday"
     IDENTITY = "an identity number"
@@ -27,7 +29,15 @@ class Unit(StrEnum):
 
 
 ORDERED_UNITS = frozenset(
-    {Unit.MONEY, Unit.COUNT, Unit.SECONDS, Unit.TIME_OF_DAY, Unit.WEEKDAY},
+    {
+        Unit.MONEY,
+        Unit.COUNT,
+        Unit.SECONDS,
+        Unit.METRES,
+        Unit.SPEED,
+        Unit.TIME_OF_DAY,
+        Unit.WEEKDAY,
+    },
 )
 """The units in which less and more mean something."""
 
@@ -48,7 +58,7 @@ class FactWord(msgspec.Struct, frozen=True):
     high: int | None = None
 
 
-def _words(enum: type[Kind] | type[Segment] | type[Outcome]) -> tuple[str, ...]:
+def _words(enum: type[Kind] | type[Segment] | type[Outcome] | type[Mode]) -> tuple[str, ...]:
     return tuple(member.value for member in enum)
 
 
@@ -61,6 +71,12 @@ CURRENT_FACTS: dict[str, FactWord] = {
     "merchant": FactWord("merchant", Unit.TEXT, "merchant"),
     "terminal": FactWord("terminal", Unit.TEXT, "terminal"),
     "acquirer": FactWord("acquirer", Unit.TEXT, "acquirer"),
+    "venue": FactWord("venue", Unit.TEXT, "venue"),
+    "mode": FactWord("mode", Unit.TEXT, "mode", values=_words(Mode)),
+    "line": FactWord("line", Unit.TEXT, "line"),
+    "stop": FactWord("stop", Unit.TEXT, "stop"),
+    "vehicle": FactWord("vehicle", Unit.TEXT, "vehicle"),
+    "event_age": FactWord("event_age_s", Unit.SECONDS, "event age", low=0),
     "entry_mode": FactWord("entry_mode", Unit.TEXT, "entry mode"),
     "medium": FactWord("medium", Unit.TEXT, "medium", shown=False),
     "card_id": FactWord("card_id", Unit.IDENTITY, "card", shown=False),
@@ -82,6 +98,9 @@ PAST_FACTS: dict[str, FactWord] = {
     "mcc": FactWord("mcc", Unit.TEXT, "merchant category"),
     "merchant": FactWord("merchant", Unit.TEXT, "merchant"),
     "terminal": FactWord("terminal", Unit.TEXT, "terminal"),
+    "venue": FactWord("venue", Unit.TEXT, "venue"),
+    "stop": FactWord("stop", Unit.TEXT, "stop"),
+    "vehicle": FactWord("vehicle", Unit.TEXT, "vehicle"),
     "card_id": FactWord("card_id", Unit.IDENTITY, "card", shown=False),
 }
 """What a feature's `where` may read about a past event; attributes are `History` columns."""

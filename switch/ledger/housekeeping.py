@@ -1,4 +1,4 @@
-"""Keeps the days ahead in place and the audit's gauge true, for as long as a worker runs."""
+"""Keeps the days ahead, the hotlist's end of entries and the audit's gauge as they should be."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from switch.config import Config
 from switch.ledger import bridge, partitions
 from switch.ledger.audit import audit
 from switch.ledger.failures import LedgerLost, LedgerRefused, guarded
+from switch.ledger.hotlist_publishing import HotlistJumps, HotlistUnproven, publish_expired
 from switch.logs import get as get_log
 from switch.metrics import Metrics
 
@@ -20,12 +21,13 @@ INTERVAL_SECONDS = 600
 MISSING_AGAIN_SECONDS = 1.0
 AUDITED_DAYS = 1
 AUDIT_SECONDS_MAX = 300
+PUBLISH_SECONDS_MAX = 60
 
 _log = get_log("worker")
 
 
 class Housekeeping:
-    """Every ten minutes: partitions for the days ahead and, in one worker, the audit."""
+    """Every ten minutes: partitions for the days ahead and, in one worker, expiry and audit."""
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class Housekeeping:
                 try:
                     await self._make_partitions(connection)
                     if self._audits:
+                        await self._publish_expired(connection)
                         await self._audit(connection)
                 finally:
                     connection.terminate()
@@ -80,6 +83,16 @@ class Housekeeping:
         )
         if made:
             _log.info("partitions made", days=[day.isoformat() for day in made])
+
+    async def _publish_expired(self, connection: bridge.Connection) -> None:
+        """Hotlist entries whose time is over come off the readers' list; one worker does it."""
+        try:
+            version = await guarded(publish_expired, connection, seconds=PUBLISH_SECONDS_MAX)
+        except (HotlistJumps, HotlistUnproven) as error:
+            _log.critical("the hotlist was not published", reason=str(error))
+            return
+        if version is not None:
+            _log.info("hotlist published", version=version.version, entries=version.entries)
 
     async def _audit(self, connection: bridge.Connection) -> None:
         """Balances over all that is stored, single rows of the newest day; one worker does it."""

@@ -223,3 +223,13 @@ def test_stored_results_come_back_whole(assess_with: Assess, make_facts: MakeFac
 def test_results_that_are_none_are_refused(stored: bytes) -> None:
     with pytest.raises(StoredResultsInvalid):
         decode_results(stored)
+
+
+@pytest.mark.parametrize(
+    ("venue", "effect"), [("bus", Effect.DECLINED), ("metro", None), ("", Effect.UNKNOWN)]
+)
+def test_a_rule_of_some_venues(
+    assess_with: Assess, make_facts: MakeFacts, venue: str, effect: Effect | None
+) -> None:
+    body = rule("limit", "amber", more='scope = { venues = ["bus", "ferry"] }')
+    assert effects(assess_with(body, make_facts(venue=venue))).get("limit") is effect

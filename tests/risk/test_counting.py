@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from fractions import Fraction
+from math import floor
+from typing import Any, get_args
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,15 +32,21 @@ from risk.features import (
     Basis,
     CalendarDay,
     CalendarMonth,
+    DistinctField,
     Feature,
     Key,
     OnReversal,
+    SameField,
     Trailing,
 )
 
 NOW_US = 1_780_000_000_000_000
 Event = dict[str, Any]
 
+PLACES = {"M1/S01": (31_100_000, 121_400_000), "M1/S02": (31_112_000, 121_404_000)}
+APART_MM = 1_387_491
+"""Between the two places, which test_places.py knows to be right."""
+STOPS = st.sampled_from(["", "M1/S01", "M1/S02", "M1/unlisted"])
 TERMINALS = st.sampled_from(["", "T1", "T2", "S3"])
 EVENTS = st.lists(
     st.fixed_dictionaries(
@@ -58,6 +66,9 @@ EVENTS = st.lists(
             "mcc": st.sampled_from(["", "4131", "5411"]),
             "merchant": st.sampled_from(["", "M1", "M2"]),
             "terminal": TERMINALS,
+            "venue": st.sampled_from(["", "bus", "metro"]),
+            "stop": STOPS,
+            "vehicle": st.sampled_from(["", "V1", "V2"]),
             "given_back": st.booleans(),
         }
     ),
@@ -66,12 +77,12 @@ EVENTS = st.lists(
 
 RIGHT = st.one_of(
     st.sampled_from(["T1", "T2", "4131", "M1"]).map(Constant),
-    st.sampled_from(["terminal", "merchant"]).map(CurrentOperand),
+    st.sampled_from(["terminal", "merchant", "vehicle"]).map(CurrentOperand),
 )
 LEAVES: st.SearchStrategy[Condition] = st.one_of(
     st.builds(
         Compare,
-        st.sampled_from(["terminal", "merchant", "mcc"]).map(FactOperand),
+        st.sampled_from(["terminal", "merchant", "mcc", "vehicle", "stop"]).map(FactOperand),
         st.sampled_from([Relation.EQ, Relation.NE]),
         RIGHT,
     ),
@@ -112,7 +123,8 @@ FEATURES = st.builds(
     aggregate=st.sampled_from(Aggregate),
     basis=st.sampled_from(Basis),
     window=st.one_of(st.sampled_from([10, 60, 300, 86_400]).map(Trailing), st.just(CalendarDay())),
-    field=st.sampled_from(["terminal", "merchant", "mcc", "segment", "card_id"]),
+    field=st.sampled_from(get_args(DistinctField)),
+    same=st.one_of(st.none(), st.sampled_from(get_args(SameField))),
     codes=st.sampled_from([(), (Outcome.COUNT_LIMIT,)]),
     where=st.one_of(st.none(), CONDITIONS),
     on_reversal=st.one_of(st.none(), st.sampled_from(OnReversal)),
@@ -150,12 +162,14 @@ def facts_with(events: list[Event], **changed: Any) -> Facts:
 
 
 @settings(max_examples=500, deadline=None)
-@given(FEATURES, EVENTS, TERMINALS)
-def test_a_feature_equals_the_oracle(feature: Feature, events: list[Event], terminal: str) -> None:
+@given(FEATURES, EVENTS, TERMINALS, STOPS, st.sampled_from(["", "V1"]))
+def test_a_feature_equals_the_oracle(
+    feature: Feature, events: list[Event], terminal: str, stop: str, vehicle: str
+) -> None:
     if feature.basis is not Basis.DECLINED:
         feature = _without_codes(feature)
-    facts = facts_with(events, terminal=terminal)
-    assert compile_feature(feature, {})(facts) == oracle(feature, events, facts)
+    facts = facts_with(events, terminal=terminal, stop=stop, vehicle=vehicle)
+    assert compile_feature(feature, {}, PLACES)(facts) == oracle(feature, events, facts)
 
 
 def test_an_event_exactly_as_old_as_the_window_is_out() -> None:
@@ -240,7 +254,10 @@ def _without_codes(feature: Feature) -> Feature:
 
 
 def oracle(feature: Feature, events: list[Event], facts: Facts) -> int | None:
-    if feature.where is not None and not facts.terminal and "terminal" in _current(feature.where):
+    needed = {feature.same} if feature.same else set()
+    if feature.where is not None:
+        needed |= _current(feature.where) - {"amount"}
+    if any(getattr(facts, name) == "" for name in needed):
         return None
     counted = [event for event in events if _counts(feature, event, facts)]
     match feature.aggregate:
@@ -254,6 +271,14 @@ def oracle(feature: Feature, events: list[Event], facts: Facts) -> int | None:
             if not counted:
                 return None
             return max(0, facts.now_us - max(e["at_us"] for e in counted)) // 1_000_000
+        case Aggregate.DISTANCE_M | Aggregate.SPEED_KMH:
+            if not counted or not {counted[-1]["stop"], facts.stop} <= set(PLACES):
+                return None
+            far_mm = 0 if counted[-1]["stop"] == facts.stop else APART_MM
+            if feature.aggregate is Aggregate.DISTANCE_M:
+                return far_mm // 1000
+            hours = Fraction(max(1, facts.now_us - counted[-1]["at_us"]), 3_600_000_000)
+            return min(9_999, floor(Fraction(far_mm, 1_000_000) / hours))
 
 
 def _current(condition: Condition) -> set[str]:
@@ -287,6 +312,7 @@ def _counts(feature: Feature, event: Event, facts: Facts) -> bool:
         and based
         and (feature.key is Key.ACCOUNT or event["card_id"] == facts.card_id)
         and not (restores and event["given_back"])
+        and (feature.same is None or event[feature.same] == getattr(facts, feature.same))
         and (feature.where is None or _truth(feature.where, event, facts) is True)
     )
 

@@ -76,6 +76,16 @@ def rule(when: str) -> str:
             "10 s since the last of the approvals on card ••0042; at least 20 s",
         ),
         (
+            feature("count", "1m", 'same = "merchant"\nnoun = "taps"'),
+            '{ feature = "counter", op = "ge", value = 2 }',
+            "2 taps at the same merchant in 1 min on card ••0042; limit 1",
+        ),
+        (
+            feature("count", "11s", 'same = "merchant"\nnoun = "taps"'),
+            '{ feature = "counter", op = "ge", value = 1 }',
+            "1 tap at the same merchant in 11 s on card ••0042; limit 0",
+        ),
+        (
             "",
             '{ all = [ { fact = "tier", op = "eq", value = "named" }, '
             '{ fact = "amount", op = "gt", value = 500 } ] }',

@@ -12,6 +12,7 @@ from protocols.message import Kind, Outcome, Segment
 from risk.assess import CompiledRuleset, Effect
 from risk.check import check, first_ruleset
 from risk.compile import compile_ruleset
+from risk.explain import explain
 from risk.facts import Facts, Totals
 from risk.lists import ListEntry, NamedList
 
@@ -181,3 +182,150 @@ def test_a_preauthorization_is_limited_like_a_purchase(
 ) -> None:
     asked = make_facts(kind=Kind.PREAUTHORIZATION, tier="anonymous", amount_minor=50_001)
     assert compiled.assess(asked).decision is Outcome.AMOUNT_LIMIT
+
+
+# Taps: what a reader says, and the taps before it.
+
+
+def ride(ago_s: float, **changed: Any) -> dict[str, Any]:
+    """An approved single tap so long ago."""
+    usual = {"kind": Kind.FARE, "segment": Segment.TRANSIT, "amount_minor": 200, "mcc": "4131"}
+    return {"ago_s": ago_s, "terminal": "R1", **usual, **changed}
+
+
+@pytest.fixture
+def tap(
+    compiled: CompiledRuleset, make_facts: Callable[..., Facts]
+) -> Callable[..., tuple[Outcome, str]]:
+    """A fare of line M1 at S01 after these taps: the decision and the rule that made it."""
+
+    def decided(*events: dict[str, Any], **changed: Any) -> tuple[Outcome, str]:
+        usual = {
+            "kind": Kind.FARE,
+            "segment": Segment.TRANSIT,
+            "amount_minor": 200,
+            "mcc": "4131",
+            "line": "M1",
+            "stop": "M1/S01",
+            "mode": "bus",
+            "venue": "bus",
+            "vehicle": "V1",
+            "card_id": 2,
+        }
+        past = [{"card_id": 2, **event} for event in events]
+        found = compiled.assess(make_facts(*past, **{**usual, **changed}))
+        return found.decision, found.rule_id
+
+    return decided
+
+
+PASSES = (Outcome.APPROVED, "")
+
+
+def test_the_seventh_tap_in_five_minutes_is_one_too_many(tap: Callable[..., Any]) -> None:
+    earlier = [ride(290 - 40 * n, stop=f"K1/{n}") for n in range(6)]
+    assert tap(*earlier[1:]) == PASSES
+    assert tap(*earlier) == (Outcome.COUNT_LIMIT, "tap_burst")
+    assert tap(*earlier, kind=Kind.TAP_ON) == (Outcome.COUNT_LIMIT, "tap_burst")
+    assert tap(*earlier, kind=Kind.TAP_OFF) == PASSES, "nobody is kept in"
+    assert tap(ride(300, stop="K1/9"), *earlier[1:]) == PASSES, "five minutes ago is out"
+
+
+def test_a_card_that_is_handed_back(tap: Callable[..., Any]) -> None:
+    passback = (Outcome.COUNT_LIMIT, "passback")
+    assert tap(ride(19.9, stop="M1/S01", vehicle="V1")) == passback
+    assert tap(ride(19.9, stop="M1/S01", kind=Kind.TAP_ON), kind=Kind.TAP_ON) == passback
+    assert tap(ride(20, stop="M1/S01", vehicle="V1")) == PASSES
+    assert tap(ride(5, stop="M2/S01", vehicle="V1")) == PASSES, "the stop of another line"
+    assert tap(ride(5, stop="M1/S01", outcome=Outcome.INSUFFICIENT_FUNDS)) == PASSES
+    assert tap(ride(5, stop="M1/S01", kind=Kind.TAP_ON), kind=Kind.TAP_OFF) == PASSES
+    assert tap(ride(5, stop="M1/S01", card_id=3)) == PASSES, "another card of the account"
+
+
+def test_a_group_leader_may_hand_the_card_back(tap: Callable[..., Any]) -> None:
+    again = ride(5, stop="M1/S01", card_id=1)
+    assert tap(again, card_id=1) == (Outcome.APPROVED, "group_pass")
+    assert tap(again, card_id=1, segment=Segment.RETAIL) == (Outcome.APPROVED, "group_pass")
+
+
+def test_a_lent_card_in_two_vehicles(tap: Callable[..., Any]) -> None:
+    lent = (Outcome.SUSPECTED_FRAUD, "two_vehicles")
+    assert tap(ride(119.9, vehicle="V2")) == lent
+    assert tap(ride(120, vehicle="V2")) == PASSES
+    assert tap(ride(60, vehicle="V1")) == PASSES
+    assert tap(ride(60, vehicle="V2"), vehicle="") == PASSES
+    assert tap(ride(60, vehicle="")) == PASSES
+    assert tap(ride(60, vehicle="V2"), kind=Kind.TAP_ON) == PASSES
+
+
+def test_travel_that_nobody_can_make(tap: Callable[..., Any]) -> None:
+    copied = (Outcome.SUSPECTED_FRAUD, "impossible_travel")
+    # S01 to S10 are 12,487 m apart: 371.5 s are 121 km/h, and a speed is rounded down
+    assert tap(ride(371.5, stop="M1/S10", vehicle="V1")) == copied
+    assert tap(ride(371.6, stop="M1/S10", vehicle="V1")) == PASSES
+    assert tap(ride(30, stop="M1/S10", kind=Kind.TAP_OFF), kind=Kind.TAP_ON) == copied
+    assert tap(ride(30, stop="M1/S10"), kind=Kind.TAP_OFF) == PASSES, "nobody is kept in"
+    assert tap(ride(30, stop="M1/S10", outcome=Outcome.COUNT_LIMIT)) == PASSES
+
+
+def test_a_stop_whose_place_is_not_known_leaves_travel_open(
+    compiled: CompiledRuleset, make_facts: Callable[..., Facts]
+) -> None:
+    asked = {"kind": Kind.FARE, "segment": Segment.TRANSIT, "stop": "M1/S01", "vehicle": "V1"}
+    found = compiled.assess(make_facts(ride(30, stop="K9/1", vehicle="V1"), **asked, card_id=1))
+    assert found.decision is Outcome.APPROVED
+    (open_rule,) = [r for r in found.results if r.effect is Effect.UNKNOWN]
+    assert (open_rule.rule_id, open_rule.why) == (
+        "impossible_travel",
+        "card_travelled_1h, card_speed_1h is missing",
+    )
+
+
+def test_asking_for_bill_after_bill(
+    compiled: CompiledRuleset, make_facts: Callable[..., Facts]
+) -> None:
+    def asked(count: int) -> Outcome:
+        past = taps(count, 600, kind=Kind.BILL_INQUIRY, amount_minor=0)
+        facts = make_facts(*past, kind=Kind.BILL_INQUIRY, segment=Segment.UTILITY, amount_minor=0)
+        return compiled.assess(facts).decision
+
+    assert (asked(19), asked(20)) == (Outcome.APPROVED, Outcome.COUNT_LIMIT)
+
+
+@pytest.mark.parametrize("kind", [Kind.FARE, Kind.TAP_ON, Kind.BILL])
+def test_rides_and_bills_are_spending(
+    compiled: CompiledRuleset, make_facts: Callable[..., Facts], kind: Kind
+) -> None:
+    spent = ride(3000, amount_minor=49_800, kind=Kind.FARE if kind is not Kind.BILL else kind)
+    asked = {"kind": kind, "tier": "anonymous", "card_id": 3}
+    assert compiled.assess(make_facts(spent, **asked, amount_minor=200)).decision.approved
+    found = compiled.assess(make_facts(spent, **asked, amount_minor=201))
+    assert (found.decision, found.rule_id) == (Outcome.AMOUNT_LIMIT, "anonymous_day")
+
+
+def test_a_tap_off_and_a_chips_own_fare_are_not_asked_about_limits(
+    compiled: CompiledRuleset, make_facts: Callable[..., Facts]
+) -> None:
+    for kind in (Kind.TAP_OFF, Kind.OFFLINE_FARE):
+        facts = make_facts(
+            ride(9, amount_minor=50_000), kind=kind, tier="anonymous", amount_minor=60_000
+        )
+        assert compiled.assess(facts).decision is Outcome.APPROVED
+    chip = ride(3000, kind=Kind.OFFLINE_FARE, amount_minor=50_000)
+    assert compiled.assess(make_facts(chip, tier="anonymous")).decision is Outcome.APPROVED
+
+
+def test_taps_that_were_kept_and_come_late_are_not_close_together(tap: Callable[..., Any]) -> None:
+    for before in (ride(1, stop="M1/S01"), ride(1, vehicle="V2"), ride(1, stop="M1/S10")):
+        assert tap(before, event_age_s=60)[0] is not Outcome.APPROVED
+        assert tap(before, event_age_s=61) == PASSES
+
+
+def test_a_decline_says_the_one_figure_that_matters(
+    compiled: CompiledRuleset, make_facts: Callable[..., Facts]
+) -> None:
+    asked = {"kind": Kind.FARE, "segment": Segment.TRANSIT, "stop": "M1/S01", "vehicle": "V1"}
+    facts = make_facts(ride(60, stop="M1/S10", vehicle="V1", card_id=2), **asked, card_id=2)
+    assert explain(compiled.assess(facts), "0042").endswith(
+        ": 749 km/h from the last of the taps on card ••0042; limit 120 km/h."
+    )

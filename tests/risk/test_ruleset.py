@@ -62,6 +62,9 @@ def test_order_of_keys_spelling_and_defaults_do_not_change_the_hash(
         ('window = "5m"', 'window = "6m"'),
         ("version = 1", "version = 2"),
         ('basis = "attempts"', 'basis = "approved"'),
+        ('window = "5m"', 'window = "5m"\nsame = "stop"'),
+        ('name = "Burst"', 'name = "Burst"\nscope = { venues = ["bus"] }'),
+        ('reason = "too many" }', 'reason = "too many" }\n[places]\n"M1/S01" = [1, 2]'),
     ],
 )
 def test_a_change_of_meaning_changes_the_hash(
