@@ -1,4 +1,4 @@
-"""`keys`: the key store, zone keys by ceremony, and new working keys for a link.
+"""`keys`: the key store, zone and master keys by ceremony, and new working keys for a link.
 
 Keys are shown by their check values, never themselves.
 """
@@ -11,7 +11,9 @@ import msgspec
 from cyclopts import App, Parameter
 
 from switch.clock import Clock, SystemClock
+from switch.commands import master_keys
 from switch.commands.exits import CommandFailed, Exit
+from switch.commands.key_places import key_store, octets_of
 from switch.commands.ledger import HERE, Ledger, Where, with_ledger
 from switch.commands.output import Json, write, write_json, write_table
 from switch.commands.secret_input import secret_lines
@@ -21,9 +23,7 @@ from switch.keystore import working
 from switch.keystore.seam import Algorithm, KeyHandle, Usage
 from switch.keystore.software import (
     COMPONENTS_MAX,
-    SoftwareKeyStore,
     make_store,
-    open_store,
     store_path,
 )
 from switch.ledger import link_keys
@@ -33,6 +33,8 @@ SECONDS_A_DAY = 86_400
 app = App(name="keys", help="The key store, zone keys and working keys.", help_format="plaintext")
 zone = App(name="zone", help="Zone keys of links and upstreams.", help_format="plaintext")
 app.command(zone)
+app.command(master_keys.reader)
+app.command(master_keys.tac)
 
 LinkOption = Annotated[str, Parameter(name="--link", help="Name of a configured link or upstream.")]
 
@@ -86,9 +88,9 @@ def install(
     if method != "none" and wanted is not working.algorithm_for(method):
         needed = working.algorithm_for(method).value
         raise CommandFailed(f"the MAC of {link} is {method}; its zone key must be {needed}")
-    store = _store(config, where, SystemClock())
+    store = key_store(config, where, SystemClock())
     prompts = [f"component {number}" for number in range(1, COMPONENTS_MAX + 1)]
-    components = [_octets(line) for line in secret_lines(prompts)]
+    components = [octets_of(line) for line in secret_lines(prompts)]
     key = store.install(
         working.zone_label(link), Usage.ZONE, wanted, components, kcv, replace=replace
     )
@@ -106,7 +108,7 @@ def rotate(*, link: LinkOption, where: Where = HERE, json: Json = False) -> int:
     method = _method(config, link)
     if any(upstream.name == link for upstream in config.upstreams):
         raise CommandFailed(f"the host of {link} makes its keys; ask it for an exchange there")
-    store = _store(config, where, SystemClock())
+    store = key_store(config, where, SystemClock())
     keys = working.make(store, link, method)
     wrapped = working.wrapped(store, link, keys)
 
@@ -129,7 +131,7 @@ def list_keys(*, where: Where = HERE, json: Json = False) -> int:
     """List the keys of the store and the working keys of links, by check value and age."""
     config = where.load()
     clock = SystemClock()
-    named = [_view(key, clock) for key in _store(config, where, clock).labelled()]
+    named = [_view(key, clock) for key in key_store(config, where, clock).labelled()]
     names = list(_methods(config))
 
     async def body(ledger: Ledger) -> list[link_keys.LinkKeyRow]:
@@ -180,18 +182,3 @@ def _method(config: Config, name: str) -> MacMethod:
     if method is None:
         raise CommandFailed("no link or upstream of the configuration has this name; see [[links]]")
     return method
-
-
-def _store(config: Config, where: Where, clock: Clock) -> SoftwareKeyStore:
-    store = open_store(store_path(config.keys.store_file, where.directory), clock)
-    if store is None:
-        raise CommandFailed("there is no key store; run citycard keys init")
-    return store
-
-
-def _octets(line: str) -> bytes:
-    try:
-        return bytes.fromhex(line)
-    except ValueError:
-        pass
-    raise CommandFailed("a component is not hexadecimal; type digits 0 to 9 and letters A to F")

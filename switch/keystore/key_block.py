@@ -23,6 +23,9 @@ BLOCK_CHARACTERS_MAX = 512
 BLOCKS_MAX = 4
 KEY_BYTES = {Algorithm.TDES: 16, Algorithm.AES: 32, Algorithm.HMAC: 32}
 
+EXPORTED = frozenset({Usage.MAC, Usage.PIN, Usage.READER, Usage.TAC})
+"""Usages of keys that others need too; the others never leave the store."""
+
 _LABEL = "LB"
 _HEADER_CHARACTERS = 16
 _BLOCK = re.compile(r"[BD][0-9]{4}[0-9A-Za-z]{11}[ -~]*")
@@ -45,6 +48,9 @@ _SPELLINGS = {
     (Usage.PIN, Algorithm.TDES): _Spelling("P0", "T", "B"),
     (Usage.PIN, Algorithm.AES): _Spelling("P0", "A", "B"),
     (Usage.PIN_VERIFICATION, Algorithm.HMAC): _Spelling("V0", "H", "C"),
+    (Usage.READER, Algorithm.AES): _Spelling("B3", "A", "X"),
+    (Usage.TAC, Algorithm.TDES): _Spelling("E6", "T", "X"),
+    (Usage.TAC, Algorithm.AES): _Spelling("E6", "A", "X"),
 }
 _MEANINGS = {
     (spelling.usage, spelling.algorithm): meaning for meaning, spelling in _SPELLINGS.items()
@@ -86,7 +92,7 @@ def wrap(
         spelling.algorithm,
         spelling.mode,
         "00",
-        "E" if usage in (Usage.MAC, Usage.PIN) else "N",
+        "E" if usage in EXPORTED else "N",
     )
     if label:
         header.blocks[_LABEL] = label
@@ -105,7 +111,7 @@ def unwrap(block: str, under: bytes, version: Algorithm) -> Unwrapped:
     if meaning is None or len(key) != KEY_BYTES[meaning[1]]:
         raise KeyStoreError(
             "the key in the block is of no kind that is used here; "
-            "send M3 or P0 of 16 bytes TDES, or M6 or P0 of 32 bytes AES"
+            "send M3, P0 or E6 of 16 bytes TDES, or M6, P0, B3 or E6 of 32 bytes AES"
         )
     return Unwrapped(key, *meaning, header.blocks.get(_LABEL, ""))
 

@@ -11,6 +11,8 @@ They are synchronous, as PKCS#11 is.
 | ZPK | `PIN` | PIN blocks | generated, exchanged under the zone key |
 | PVK | `PIN_VERIFICATION` | references that cards keep of PINs | generated, never leaves |
 | storage key | `STORAGE` | wraps working keys in the ledger | generated, never leaves |
+| reader master key | `READER` | keys of an acquirer's readers, derived | by ceremony, or exported |
+| TAC master key | `TAC` | keys by which chips sign their records, derived | likewise |
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ class Usage(StrEnum):
     PIN = "pin"
     PIN_VERIFICATION = "pin_verification"
     STORAGE = "storage"
+    READER = "reader"
+    TAC = "tac"
 
 
 class Algorithm(StrEnum):
@@ -116,6 +120,21 @@ class KeyStore(Protocol):
 
     def mac(self, key: KeyHandle, octets: bytes) -> bytes:
         """The MAC of octets, 8 bytes: x9.19 of a TDES key, aes_cmac of an AES key."""
+        ...
+
+    def derived_mac(self, key: KeyHandle, label: bytes, context: bytes, octets: bytes) -> bytes:
+        """The MAC (8 bytes) of octets under a key derived from a reader master key.
+
+        AES-CMAC under NIST SP 800-108r1 counter mode of master, label and context; see
+        `protocols.tap.mac`.
+        """
+        ...
+
+    def tac(self, key: KeyHandle, medium: bytes, octets: bytes) -> bytes:
+        """The TAC (4 bytes) that the chip of a medium makes of a record's octets.
+
+        Under the chip's key, derived from a TAC master key; see `protocols.tap.tac`.
+        """
         ...
 
     def pin_reference(

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import itertools
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from protocols.card_number import CardNumber
 from protocols.iso8583.mac import Compute, MacMethod, maker
 from protocols.pin_block import PinBlockError, is_pin, pin_in
+from protocols.tap.mac import FrameMac, derived_key
+from protocols.tap.tac import TacMethod, card_key, tac_under
 from switch.clock import Clock
 from switch.keys import make_key, read_key
 from switch.keystore import key_block, key_file
@@ -33,6 +36,8 @@ STORAGE_LABEL = "storage"
 MASTER_KEY_NAME = "master key of the key store"
 PIN_REFERENCE_BYTES = 16
 COMPONENTS_MAX = 3
+DERIVED_KEPT = 16_384
+"""Readers whose key is kept ready: deriving one costs ten times what a MAC does."""
 KCV_DIGITS_MIN = 6
 
 Entropy = Callable[[int], bytes]
@@ -78,6 +83,7 @@ class SoftwareKeyStore:
         self._numbers = itertools.count(1)
         self._clear: dict[int, bytes] = {}
         self._makers: dict[int, Compute] = {}
+        self._derived: OrderedDict[tuple[int, bytes, bytes], FrameMac] = OrderedDict()
         self._named: dict[str, KeyHandle] = {}
         self._blocks: dict[str, str] = {}
         self._read_mark: object = None
@@ -126,7 +132,7 @@ class SoftwareKeyStore:
 
     def export_block(self, key: KeyHandle, under: KeyHandle, bound_to: str = "") -> str:
         self._must_wrap(under)
-        if key.usage not in (Usage.MAC, Usage.PIN):
+        if key.usage not in key_block.EXPORTED:
             raise KeyStoreError(f"a {key.usage.value} key never leaves the store")
         return key_block.wrap(
             self._key(key), key.usage, key.algorithm, bound_to, self._key(under), under.algorithm
@@ -153,6 +159,25 @@ class SoftwareKeyStore:
             method: MacMethod = "x9.19" if key.algorithm is Algorithm.TDES else "aes_cmac"
             compute = self._makers[key.number] = maker(method, self._key(key))
         return compute(octets)
+
+    def derived_mac(self, key: KeyHandle, label: bytes, context: bytes, octets: bytes) -> bytes:
+        named = (key.number, label, context)
+        made = self._derived.get(named)
+        if made is None:
+            if key.usage is not Usage.READER:
+                raise KeyStoreError(f"a {key.usage.value} key derives none; use a reader key")
+            made = self._derived[named] = FrameMac(derived_key(self._key(key), label, context))
+            if len(self._derived) > DERIVED_KEPT:
+                self._derived.popitem(last=False)
+        else:
+            self._derived.move_to_end(named)
+        return made.of(octets)
+
+    def tac(self, key: KeyHandle, medium: bytes, octets: bytes) -> bytes:
+        if key.usage is not Usage.TAC:
+            raise KeyStoreError(f"a {key.usage.value} key makes no TAC; use a tac key")
+        method: TacMethod = "pboc_des" if key.algorithm is Algorithm.TDES else "aes_cmac"
+        return tac_under(method, card_key(method, self._key(key), medium), octets)
 
     def pin_reference(
         self, pin_key: KeyHandle, verification_key: KeyHandle, block: bytes, card: CardNumber

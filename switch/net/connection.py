@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, assert_never
 import anyio
 import msgspec
 from anyio.abc import ByteStream
-from anyio.streams.tls import TLSStream
 
 from protocols.errors import DecodeError, FramingError
 from protocols.framing import Frame, Framer
@@ -33,89 +32,38 @@ from protocols.iso8583.dialect import (
     write_malformed,
 )
 from protocols.message import Kind, Outcome, Refusal, Reply, Request
+from switch.net.conversation import RECEIVE_BYTES, Conversation
 from switch.net.guard import PinBlockRefused, Seal
-from switch.net.limits import NANOSECONDS, WHY_CLOSED
+from switch.net.limits import NANOSECONDS
 from switch.net.link_state import takes_requests
 from switch.net.management import Management
 from switch.net.outbox import Outbox
+from switch.net.writer import Writer
 
 if TYPE_CHECKING:
     from switch.net.iso import Link
 
-RECEIVE_BYTES = 16_384
-"""The largest chunk taken at once: some 80 messages, so that no link holds the process long."""
 BEHIND_BYTES = RECEIVE_BYTES // 4
 """A chunk of some 20 messages: more came meanwhile than one reads where nothing waits."""
-LINGER_SECONDS = 2.0
-"""How long a closing link waits for the peer to close too, so that it reads its last answers."""
-QUIET_SECONDS = 0.5
-"""A peer that was told to go, or cannot be told, is done when nothing came for so long."""
 
 
-class Connection:
+class Connection(Conversation):
     """One TCP connection of a link."""
 
     def __init__(self, link: Link, stream: ByteStream, number: int) -> None:
+        super().__init__(link, stream, number)
         self.link = link
-        self.number = number
-        self.reason = "peer"
-        self.last_byte_ns = link.clock.monotonic_ns()
-        self.frame_begun_ns = 0
-        self.scope = anyio.CancelScope()
-        self.stream = stream
         self.management = Management(link)
         self._framer = Framer(link.terms.framing)
         self._outbox = Outbox(self)
-        self._ended = False
-        self._outstanding = 0
         self._unanswerable: DecodeError | None = None
-        self._reading = anyio.CancelScope()
-
-    # ---- its life
-
-    async def serve(self) -> None:
-        """Read until the peer ends, the link is lost or it is cut; then finish what is owed."""
-        why: str = ""
-        where: dict[str, object] = {}
-        try:
-            with self.scope:
-                async with anyio.create_task_group() as tasks:
-                    self._outbox.open(tasks)
-                    if self.link.leaving:
-                        self.take_leave()
-                    try:
-                        with self._reading:
-                            await self._read()
-                    except FramingError as error:
-                        self.reason = "framing"
-                        why = error.reason
-                        where = {"field": error.field_path, "offset": error.offset}
-                        self._take(list(error.frames), self.last_byte_ns)
-                    self._ended = True
-                    await self._finish()
-                    if not self.owes:
-                        await self._part()
-                    tasks.cancel_scope.cancel()
-        except* (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-            pass  # the peer is gone: nobody is left to read what is still owed
-        except* Exception as faults:  # noqa: BLE001 - one link's fault must not end the others
-            self.reason = "fault"
-            where = {"exc_info": faults}
-        finally:
-            self._outbox.close()
-            self.management.end()
-            await anyio.aclose_forcefully(self.stream)
-            self.link.closed(self, why or WHY_CLOSED[self.reason], **where)
 
     @property
-    def unwritten_bytes(self) -> int:
-        """Answers that the peer has not taken yet."""
-        return self._outbox.unwritten_bytes
+    def writer(self) -> Writer:
+        return self._outbox
 
-    @property
-    def owes(self) -> bool:
-        """Whether answers are still to be given or written."""
-        return bool(self._outstanding or self._outbox.unwritten_bytes)
+    def over(self) -> None:
+        self.management.end()
 
     def take_leave(self) -> None:
         """Tell the peer that we are going; what it has under way is still read and answered."""
@@ -125,25 +73,23 @@ class Connection:
         if sign_off is not None:
             self._outbox.say(sign_off)
 
-    def is_quiet(self, now_ns: int) -> bool:
-        """Whether nothing is owed, begun or heard of lately, so that it may be drained."""
+    def attend(self, now_ns: int, now_us: int) -> None:
+        """Ask what is due: echo on a silent connection, cut-over on a new business day."""
+        link, management = self.link, self.management
+        for function in management.overdue(now_ns, self.last_byte_ns):
+            link.unanswered(self, function)
+            if function is NetworkFunction.ECHO:
+                self.cut("no_echo")
+                return
+        if not management.told:
+            return
+        # Only forwards: a clock that was put back does not bring a day back.
+        if link.calendar.business_date(now_us) > management.day:
+            self.ask(NetworkFunction.CUT_OVER)
         silent_ns = now_ns - self.last_byte_ns
-        return not (self.owes or self.frame_begun_ns) and silent_ns > QUIET_SECONDS * NANOSECONDS
-
-    @property
-    def draining(self) -> bool:
-        """Whether nothing is read from it any more, because of us or because its peer ended."""
-        return self._reading.cancel_called or self._ended
-
-    def drain(self) -> None:
-        """Read no more; what was read is answered, then the connection closes."""
-        self.reason = "drain"
-        self._reading.cancel()
-
-    def cut(self, reason: str) -> None:
-        """Close the connection now, for a reason of the catalogue."""
-        self.reason = reason
-        self.scope.cancel()
+        echo_idle_ns = link.conduct.echo_idle_seconds * NANOSECONDS
+        if echo_idle_ns and silent_ns > echo_idle_ns and not management.asks(NetworkFunction.ECHO):
+            self.ask(NetworkFunction.ECHO)
 
     def ask(self, function: NetworkFunction) -> None:
         """Send a network message of ours."""
@@ -151,7 +97,10 @@ class Connection:
 
     # ---- reading
 
-    async def _read(self) -> None:
+    def take_last(self, error: FramingError) -> None:
+        self._take(list(error.frames), self.last_byte_ns)
+
+    async def read(self) -> None:
         clock, framer = self.link.clock, self._framer
         while self._unanswerable is None:
             try:
@@ -284,7 +233,11 @@ class Connection:
             self._outstanding -= 1
             self._reply(one, message, reply, seal)
             self._count(request.kind, reply.outcome, request.received_ns)
+            if request.venue:
+                took_ns = link.clock.monotonic_ns() - request.received_ns
+                link.metrics.at_venue(request.venue, took_ns / NANOSECONDS)
 
+        link = self.link
         return respond
 
     def _refuse(
@@ -340,28 +293,6 @@ class Connection:
         link.metrics.answered(link.terms.segment, kind, outcome, seconds)
         if outcome in _BUDGET_NOT_KEPT:
             link.metrics.late(link.terms.segment)
-
-    async def _finish(self) -> None:
-        """After the peer's last byte: every request it sent still gets its answer."""
-        patience_seconds = self.link.terms.budget_ms / 1000 + 1
-        with anyio.move_on_after(patience_seconds):
-            while self.owes:  # noqa: ASYNC110 - once per connection
-                await anyio.sleep(0.01)
-
-    async def _part(self) -> None:
-        """Close our side first: closing on unread bytes resets a link, and loses its answers."""
-        with anyio.move_on_after(LINGER_SECONDS):
-            try:
-                stream = self.stream
-                if isinstance(stream, TLSStream):
-                    unwrapped, _rest = await stream.unwrap()
-                    assert isinstance(unwrapped, ByteStream)
-                    stream = unwrapped
-                await stream.send_eof()
-                while True:
-                    await stream.receive(RECEIVE_BYTES)
-            except anyio.EndOfStream:
-                return
 
 
 _BUDGET_NOT_KEPT = (Outcome.NO_BUDGET, Outcome.OUTCOME_UNKNOWN, Outcome.ANSWERED_LATE)

@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import SocketAttribute, SocketStream, TaskGroup
 
 from switch.logs import get as get_log
-from switch.net.iso import Link
+from switch.net.entrance import Entrance
 
 BACKLOG = 4_096
 ACCEPTED_AT_ONCE = 64
@@ -28,7 +28,7 @@ class Doorway:
     """Accepts connections of a link into a task group, until it is closed."""
 
     def __init__(
-        self, link: Link, listener: anyio.abc.Listener[SocketStream], tasks: TaskGroup
+        self, link: Entrance, listener: anyio.abc.Listener[SocketStream], tasks: TaskGroup
     ) -> None:
         self._link = link
         self._listener = listener
@@ -41,7 +41,7 @@ class Doorway:
         self._closed = False
 
     @classmethod
-    async def open(cls, link: Link, host: str, port: int, tasks: TaskGroup) -> Doorway:
+    async def open(cls, link: Entrance, host: str, port: int, tasks: TaskGroup) -> Doorway:
         """Listen. Raises OSError where the address is not to be had."""
         listener = await anyio.create_tcp_listener(
             local_host=host, local_port=port, backlog=BACKLOG, reuse_port=True
@@ -84,7 +84,7 @@ class Doorway:
                 # What one accept fails of, such as too many open files, must not end the process.
                 _log.error(
                     "a connection was not accepted",
-                    link=self._link.terms.name,
+                    link=self._link.name,
                     reason=error.strerror,
                 )
                 await anyio.sleep(ACCEPT_AGAIN_SECONDS)

@@ -7,19 +7,22 @@ is quiet. Only what goes on for longer than the time given is cut off between tw
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import anyio
 
 from switch.clock import Clock
-from switch.net.connection import Connection
-from switch.net.iso import Link
+from switch.net.conversation import Conversation
+from switch.net.entrance import Entrance
 
 LOOK_SECONDS = 0.02
 
 
 async def take_leave(
-    links: Iterable[Link], open_connections: set[Connection], clock: Clock, seconds: float
+    links: Iterable[Entrance],
+    open_connections: Collection[Conversation],
+    clock: Clock,
+    seconds: float,
 ) -> int:
     """Say goodbye on all connections and hear them out, for at most so long.
 

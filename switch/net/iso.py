@@ -1,34 +1,31 @@
 """Acquirers' links over ISO 8583: all connections of one configured link in this process.
 
 The parts are elsewhere: one connection in `connection.py`, its network management in
-`management.py` over the table of `link_state.py`, accepting in `doorway.py`, what happens
-once a second in `sweep.py` and the end in `draining.py`.
+`management.py` over the table of `link_state.py`; what every port has, in `entrance.py`.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, MutableSet
 from datetime import date, datetime
 
-import anyio
 from anyio.abc import ByteStream
 
-from protocols.errors import DecodeError, EncodeError
 from protocols.iso8583 import Message, spec_named
 from protocols.iso8583.dialect import ReconciliationRequest, Totals
 from protocols.iso8583.link import LinkTerms
-from protocols.message import Outcome, Refusal, Reply, Request, Segment
+from protocols.message import Outcome, Reply, Request, Segment
 from switch.calendar import BusinessCalendar
 from switch.clock import Clock
-from switch.logs import Throttle
 from switch.logs import get as get_log
 from switch.metrics import Metrics
 from switch.net.connection import Connection
-from switch.net.encrypted import encrypted
+from switch.net.conversation import Conversation
+from switch.net.entrance import Entrance
 from switch.net.guard import LinkGuard
-from switch.net.limits import WHY_CLOSED, Conduct, LinkLimits
+from switch.net.limits import Conduct, LinkLimits
 from switch.net.link_state import State, best
 from switch.net.reconciliation import day_meant
 from switch.net.sweep import sweep
@@ -46,7 +43,7 @@ says whether more has come than could be read."""
 _log = get_log("links")
 
 
-class Link:
+class Link(Entrance):
     """All connections of one configured link in this process.
 
     `guard` is there where the link has a MAC, `ask_totals` where reconciliations are answered,
@@ -61,7 +58,7 @@ class Link:
         calendar: BusinessCalendar,
         clock: Clock,
         metrics: Metrics,
-        open_connections: set[Connection],
+        open_connections: MutableSet[Conversation],
         hash_key: bytes,
         *,
         conduct: Conduct = Conduct(),  # noqa: B008 - frozen
@@ -70,61 +67,23 @@ class Link:
         tls: ssl.SSLContext | None = None,
         sheds: Sheds | None = None,
     ) -> None:
+        super().__init__(terms.name, terms.budget_ms, limits, clock, metrics, open_connections, tls)
         self.terms = terms
-        self.limits = limits
         self.conduct = conduct
         self.spec = spec_named(terms.dialect)
         self.submit = submit
         self.calendar = calendar
         self.hash_key = hash_key
-        self.clock = clock
-        self.metrics = metrics
-        self.open_connections = open_connections
         self.guard = guard
-        self.leaving = False
-        """The process takes its leave: nobody signs on any more."""
         self._ask_totals = ask_totals
         self._sheds = sheds
         self._second = -1
         self._dates = (datetime.min, "")
-        self._tls = tls
-        self._throttle = Throttle()
-        self._numbered = 0
         self._states: Counter[State] = Counter()
         self._shown = State.DOWN
 
-    async def handle(self, stream: ByteStream) -> None:
-        """Serve one accepted connection to its end; never raises for what a peer does."""
-        self._numbered += 1
-        if len(self.open_connections) >= self.limits.connections_max:
-            await anyio.aclose_forcefully(stream)
-            self._log_closed(self._numbered, "connections_max", WHY_CLOSED["connections_max"])
-            return
-        connection = Connection(self, stream, self._numbered)
-        self.open_connections.add(connection)
-        self.metrics.link_connections(self.terms.name, 1)
-        try:
-            if self._tls is None or await self._shake_hands(connection, self._tls):
-                await connection.serve()
-            else:
-                connection.management.end()
-        finally:
-            self.open_connections.discard(connection)
-            self.metrics.link_connections(self.terms.name, -1)
-
-    async def _shake_hands(self, connection: Connection, tls: ssl.SSLContext) -> bool:
-        """Begin TLS; False for a peer that cannot, or does not in the time of a frame."""
-        with anyio.move_on_after(self.limits.first_frame_seconds) as connection.scope:
-            try:
-                connection.stream = await encrypted(connection.stream, tls, server_side=True)
-                connection.scope = anyio.CancelScope()
-                return True
-            except (OSError, anyio.EndOfStream, anyio.BrokenResourceError):
-                pass  # ssl's errors are OSErrors; their texts quote certificates
-        connection.reason = "tls"
-        await anyio.aclose_forcefully(connection.stream)
-        self.closed(connection, WHY_CLOSED["tls"])
-        return False
+    def converse(self, stream: ByteStream, number: int) -> Connection:
+        return Connection(self, stream, number)
 
     def shedding(self, *, behind: bool) -> Outcome | None:
         """How a plain sale is refused for load just now, None where it is not."""
@@ -169,44 +128,6 @@ class Link:
         if shown is not self._shown:
             self._shown = shown
             self.metrics.link_state(self.terms.name, shown)
-
-    def closed(self, connection: Connection, why: str, **where: object) -> None:
-        """Log and count the end of a connection."""
-        self._log_closed(connection.number, connection.reason, why, **where)
-
-    def _log_closed(self, number: int, reason: str, why: str, **where: object) -> None:
-        name = self.terms.name
-        self.metrics.link_closed(name, reason)
-        if reason == "peer":
-            return
-        suppressed = self._throttle.admit(reason, self.clock.monotonic_ns())
-        if suppressed is not None:
-            _log.warning(
-                "link closed",
-                link=name,
-                connection=number,
-                reason=reason,
-                why=why,
-                suppressed=suppressed,
-                **where,
-            )
-
-    def faulty(self, connection: Connection, error: DecodeError | EncodeError | Refusal) -> None:
-        """Log and count a message at fault: where, never what."""
-        path = error.field_path
-        offset = error.offset if not isinstance(error, Refusal) else None
-        self.metrics.malformed(self.terms.name, path)
-        suppressed = self._throttle.admit(f"fault {path}", self.clock.monotonic_ns())
-        if suppressed is not None:
-            _log.warning(
-                "message at fault",
-                link=self.terms.name,
-                connection=connection.number,
-                field=path,
-                offset=offset,
-                why=error.reason,
-                suppressed=suppressed,
-            )
 
     def unanswered(self, connection: Connection, function: str) -> None:
         """Log a network message of ours that the peer did not answer."""

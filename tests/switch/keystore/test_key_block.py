@@ -22,6 +22,9 @@ WRAPPED = [
     (Usage.MAC, Algorithm.AES, Algorithm.AES),
     (Usage.PIN, Algorithm.AES, Algorithm.AES),
     (Usage.PIN_VERIFICATION, Algorithm.HMAC, Algorithm.AES),
+    (Usage.READER, Algorithm.AES, Algorithm.AES),
+    (Usage.TAC, Algorithm.TDES, Algorithm.TDES),
+    (Usage.TAC, Algorithm.AES, Algorithm.AES),
 ]
 
 
