@@ -1,5 +1,7 @@
 """`make bench`: the codec, the ledger, the whole path at a ladder of open-loop rates, overload.
 
+`--only city` measures taps beside a depot's upload and a debit file, see loadtest.city_bench.
+
 Client, switch and Postgres share this machine, fsync is on, and every figure is the median
 of interleaved rounds. The ledger of each part is audited at its end.
 """
@@ -18,13 +20,16 @@ from pathlib import Path
 
 import msgspec
 
+from loadtest.city_bench import CityBench, bench_city, city_table
 from loadtest.codec_bench import CodecFigure, measure
 from loadtest.flood import Flooded
 from loadtest.overload import Overload, measure_overload, overload_table
 from loadtest.staged import Ended, Serving, Staged, StageFailed, staged_switch
 from loadtest.tally import Summary
 
-PARTS = ("codec", "ledger", "path", "overload")
+PARTS = ("codec", "ledger", "path", "overload", "city")
+USUAL_PARTS = PARTS[:-1]
+"""Without the city, which takes a quarter of an hour by itself."""
 BACKENDS = ("asyncio", "trio")
 RATES = (500, 1_000, 2_000, 3_000, 4_000)
 ROUNDS = 3
@@ -76,6 +81,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     ledger: msgspec.Raw = msgspec.Raw(b"null")
     path: WholePath | None = None
     overload: Overload | None = None
+    city: CityBench | None = None
 
 
 def bench_path(
@@ -231,10 +237,13 @@ def arguments() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--seconds", type=float, default=10.0, help="of each rung; half of it for each ledger way")
     add("--rounds", type=int, default=ROUNDS)
-    add("--only", choices=PARTS, action="append", help="one part; may be given again")
+    add("--only", choices=PARTS, action="append", help="one part; may be given again; city only so")
     add("--rates", default=",".join(map(str, RATES)), help="the ladder, in messages a second")
     add("--cards", type=int, default=CARDS)
     add("--workers", type=int, default=1)
+    add("--tap-rate", type=float, default=300.0, help="of the city: taps a second")
+    add("--records", type=int, default=100_000, help="of the city: in a depot's upload")
+    add("--rows", type=int, default=100_000, help="of the city: in a debit file")
     add("--json", type=Path, metavar="FILE")
     return parser
 
@@ -242,7 +251,7 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print tables, write JSON; 1 when an audit has findings or repeats disagreed."""
     given = arguments().parse_args(argv)
-    parts = given.only or PARTS
+    parts = given.only or USUAL_PARTS
     report = Report(os.cpu_count() or 0)
     sound = True
     try:
@@ -265,7 +274,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             overload = bench_overload(given.seconds, given.rounds, given.cards, given.workers)
             report = msgspec.structs.replace(report, overload=overload)
             sound = sound and overload.audit.clean
-            print(overload_table(overload), flush=True)
+            print(overload_table(overload), end="\n\n", flush=True)
+        if "city" in parts:
+            city = bench_city(
+                rate=given.tap_rate,
+                seconds=given.seconds,
+                records=given.records,
+                rows=given.rows,
+                cards=given.cards,
+                workers=given.workers,
+                say=_say,
+            )
+            report = msgspec.structs.replace(report, city=city)
+            sound = sound and city.audit.clean
+            print(city_table(city), flush=True)
     except StageFailed as failed:
         print(f"bench: {failed}", file=sys.stderr)
         return 3

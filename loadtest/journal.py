@@ -16,7 +16,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `key` is terminal-stan-local_at-class, the acquirer's part of the idempotency key.
     `code` is DE39, or empty when no answer came (`unanswered`). `repeat` marks the answer
-    to the same bytes sent again; `late` one that came after the wait.
+    to the same bytes sent again; `late` one that came after the wait. `latency_us` runs from
+    when it was due to its answer; `mcc` is DE18, which tells the venue.
     """
 
     key: str
@@ -37,6 +38,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     repeat: bool = False
     late: bool = False
     unanswered: bool = False
+    mcc: str = ""
+    latency_us: int = 0
 
 
 class Journal:

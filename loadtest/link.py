@@ -409,5 +409,7 @@ class AcquirerLink:
                 repeat=sent.repeat,
                 late=late,
                 unanswered=answer is None,
+                mcc=attempt.mcc,
+                latency_us=max(1, (now_ns - sent.due_ns) // 1000) if answer else 0,
             )
         )

@@ -24,13 +24,17 @@ class StageFailed(Exception):
 
 
 class Serving(msgspec.Struct, frozen=True):
-    """Where the switch listens, and which card indexes are issued, blocked and poor."""
+    """Where the switch listens, and which card indexes are issued, blocked and poor.
+
+    `places` is the file for loadtest.city, where a city was staged.
+    """
 
     port: int
     metrics: list[int]
     cards: int
     blocked: int
     poor: int
+    places: str = ""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -82,11 +86,15 @@ class Staged:
 
 
 @contextmanager
-def staged_switch(*, cards: int) -> Iterator[Staged]:
-    """A stage in a temporary directory, with this many cards issued and loaded."""
+def staged_switch(*, cards: int, city: bool = False) -> Iterator[Staged]:
+    """A stage in a temporary directory, with this many cards issued and loaded.
+
+    With a `city` it has readers, billers and an API too.
+    """
     with tempfile.TemporaryDirectory(prefix="citycard-load-") as directory:
         errors = Path(directory) / "errors.log"
         command = [sys.executable, "-m", "switch.demo.staged", "--cards", str(cards)]
+        command += ["--city"] if city else []
         with errors.open("wb") as output:
             process = subprocess.Popen(
                 [*command, "--directory", str(Path(directory) / "stage")],

@@ -14,7 +14,20 @@ from importlib.metadata import PackageNotFoundError, version
 from cyclopts import App, Parameter
 
 from switch import logs
-from switch.commands import card, card_pin, checks, days, keys, messages, standin, start
+from switch.commands import (
+    api_key,
+    card,
+    card_pin,
+    checks,
+    days,
+    debit,
+    hotlist,
+    keys,
+    messages,
+    standin,
+    start,
+    venues,
+)
 from switch.commands.exits import Exit, explained
 from switch.commands.output import STDIN, complain
 
@@ -51,12 +64,16 @@ app.command(checks.audit)
 app.command(card.app)
 card.app.command(card_pin.pin)
 app.command(keys.app)
+app.command(hotlist.app)
+app.command(api_key.app)
+app.command(debit.app)
 app.command(checks.rules)
 app.command(messages.decode_message, name="decode")
 app.command(messages.encode_message, name="encode")
 app.command(checks.config)
 app.command(days.app)
 app.command(standin.app)
+app.command(venues.venues)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,34 +24,42 @@ from anyio.abc import TaskGroup
 from switch import logs
 from switch.calendar import BusinessCalendar
 from switch.clock import Clock, SystemClock
-from switch.config import Config, link_terms
+from switch.config import Config, doors, link_terms
 from switch.deadline import DeadlineHeap
 from switch.decide import Terms
+from switch.fares.book import fare_date
 from switch.keys import read_key
 from switch.keystore.seam import KeyStore
 from switch.keystore.software import open_store
 from switch.ledger import bridge
 from switch.ledger.cards import medium_of
 from switch.ledger.directory import Directory
+from switch.ledger.doorstep import Doorstep
 from switch.ledger.expiry import HoldExpiry
+from switch.ledger.hotlist import Hotlists
 from switch.ledger.housekeeping import Housekeeping
 from switch.ledger.lanes import Lane
 from switch.ledger.link_totals import LinkTotals, open_for_totals
 from switch.ledger.migrate import settlement_accounts
 from switch.ledger.store import MediumStore, Store
 from switch.metrics import Metrics, MetricsServer
-from switch.net.connection import Connection
+from switch.net.conversation import Conversation
+from switch.net.debits.assembly import collecting_of
 from switch.net.doorway import Doorway
 from switch.net.draining import take_leave
+from switch.net.entrance import Entrance
 from switch.net.guard import guards_for
+from switch.net.http.wiring import http_api_of
 from switch.net.iso import Link
 from switch.net.limits import Conduct, LinkLimits
 from switch.net.sweep import sweep
+from switch.net.tap.assembly import taps_of
 from switch.net.tls import server_context
 from switch.net.upstream.assembly import upstreams_of
 from switch.pipeline import Pipeline
 from switch.standin import Desk, Drain, desk_of
 from switch.terms import load_terms
+from switch.venues import load_venues
 
 READY_SECONDS_MAX = 60
 FLUSH_SECONDS = 2.5
@@ -98,17 +106,21 @@ class Worker:
         self.assignment = assignment
         self.clock = clock
         self.calendar = BusinessCalendar(config.ledger.time_zone, config.ledger.cut_off)
+        self.venues = load_venues(config.venues.file)
         self.metrics = Metrics(
-            (link.name for link in config.links), (host.name for host in config.upstreams)
+            (name for name, _ in doors(config)),
+            (host.name for host in config.upstreams),
+            (venue.code for venue in self.venues.venues),
+            (biller.name for biller in config.billers),
         )
         self.metrics.ruleset(terms.rules.hash)
-        self.connections: set[Connection] = set()
+        self.connections: set[Conversation] = set()
         self._server = config.server
         self._metrics_server: MetricsServer | None = None
         key = read_key(Path(assignment.card_key_file))
         seconds = float(config.ledger.connect_timeout_seconds)
         turns = anyio.Semaphore(config.limits.batches_at_once)
-        opening = anyio.Semaphore(1)
+        doorstep = Doorstep(clock)
         self.lanes = [
             Lane(
                 shard,
@@ -119,9 +131,10 @@ class Worker:
                     assignment.database,
                     seconds,
                     refund_days_max=config.refunds.days_max,
+                    fare_date_of=functools.partial(fare_date, terms.fares),
                 ),
                 turns=turns,
-                opening=opening,
+                doorstep=doorstep,
                 terms=terms,
                 calendar=self.calendar,
                 clock=clock,
@@ -174,7 +187,8 @@ class Worker:
             clock=clock,
             metrics=self.metrics,
         )
-        self.guards = guards_for(config, self._key_store(), self._connect, clock)
+        store = self._key_store()
+        self.guards = guards_for(config, store, self._connect, clock)
         self.upstreams = upstreams_of(
             config,
             database=assignment.database,
@@ -193,7 +207,7 @@ class Worker:
         self.pipeline.routes = self.upstreams
         self.links = [
             Link(
-                link_terms(link, config),
+                link_terms(link, config, self.venues.by_mcc(link.venues)),
                 self.limits,
                 self.pipeline.submit,
                 self.calendar,
@@ -209,6 +223,42 @@ class Worker:
             )
             for number, link in enumerate(config.links)
         ]
+        acquirers = {link.name: link.acquirer for link in config.taps}
+        self.hotlists = Hotlists(self._connect, acquirers, self.metrics) if acquirers else None
+        self.taps = taps_of(
+            config,
+            venues=self.venues,
+            store=store,
+            submit=self.pipeline.submit,
+            limits=self.limits,
+            open_connections=self.connections,
+            clock=clock,
+            metrics=self.metrics,
+            hash_key=key,
+            lists=self.hotlists,
+        )
+        self.http = http_api_of(
+            config,
+            database=assignment.database,
+            submit=self.pipeline.submit,
+            venues=self.venues,
+            accounts=terms.settlement_accounts,
+            medium_of=functools.partial(medium_of, key=key),
+            calendar=self.calendar,
+            clock=clock,
+            metrics=self.metrics,
+            entropy=os.urandom,
+        )
+        self.collecting = (
+            collecting_of(config, assignment.database, self.pipeline.submit, clock, self.metrics)
+            if config.billers and assignment.slot == 0
+            else None
+        )
+
+    @property
+    def entrances(self) -> list[Entrance]:
+        """Every port of this worker that readers and acquirers' hosts connect to."""
+        return [*self.links, *self.taps.links]
 
     def _key_store(self) -> KeyStore | None:
         """The store of zone and PIN keys; none where the supervisor named none."""
@@ -243,6 +293,13 @@ class Worker:
             drain = Drain(self.standin, self.pipeline, self.clock, self.metrics)
             tasks.start_soon(drain.run)
 
+    def _start_taps(self, tasks: TaskGroup) -> None:
+        """Post what depots upload, and follow the hotlist that they download."""
+        if self.taps.links:
+            tasks.start_soon(self.taps.desk.run)
+        if self.hotlists is not None:
+            tasks.start_soon(self.hotlists.run)
+
     async def run(self, stopped: Callable[[], Awaitable[None]]) -> None:
         """Listen, serve until `stopped` returns, then drain."""
         host = self.assignment.config.server.host
@@ -256,8 +313,12 @@ class Worker:
                 if self.upstreams is not None:
                     tasks.start_soon(self.upstreams.run)
                 self._start_standin(tasks)
+                self._start_taps(tasks)
                 await self._until_lanes_are_up()
                 doorways = await self._open_doorways(host, tasks)
+                if self.http is not None:
+                    self.http.open(host, self.assignment.ports)
+                    self.http.start(tasks)
                 tasks.start_soon(sweep, self.connections, self.limits, self.clock)
                 tasks.start_soon(self.housekeeping.run)
                 if self.assignment.slot == 0:
@@ -266,6 +327,8 @@ class Worker:
                 async with anyio.create_task_group() as accepting:
                     for doorway in doorways:
                         accepting.start_soon(doorway.run)
+                    if self.collecting is not None:
+                        accepting.start_soon(self.collecting.run)
                     _say_ready(self, metrics_port)
                     await stopped()
                     self.metrics.ready(False)
@@ -308,9 +371,7 @@ class Worker:
 
     async def _open_doorways(self, host: str, tasks: TaskGroup) -> list[Doorway]:
         ports = self.assignment.ports
-        return [
-            await Doorway.open(link, host, ports[link.terms.name], tasks) for link in self.links
-        ]
+        return [await Doorway.open(each, host, ports[each.name], tasks) for each in self.entrances]
 
     @property
     def _unwritten(self) -> int:
@@ -320,7 +381,10 @@ class Worker:
     async def _drain(self) -> None:
         """Hear the peers out for half of the time at most; the rest is for what is in flight."""
         seconds = self.assignment.config.server.drain_seconds
-        talking = await take_leave(self.links, self.connections, self.clock, seconds / 2)
+        async with anyio.create_task_group() as leaving:
+            if self.http is not None:
+                leaving.start_soon(self.http.leave, seconds / 2)
+            talking = await take_leave(self.entrances, self.connections, self.clock, seconds / 2)
         if talking:
             _log.warning("peers went on sending after sign-off", connections=talking)
         left = await self.pipeline.finish(seconds / 2)

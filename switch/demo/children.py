@@ -1,4 +1,4 @@
-"""The two processes of a demonstration: the switch under test and the acquirer's host.
+"""The processes of a demonstration: the switch under test, the billers, the acquirer, the city.
 
 Each runs in a session of its own, so a Ctrl-C at the terminal reaches the demonstration
 only, which then ends them in order: first the traffic, then the switch.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Generic, TypeVar
 
 import msgspec
 
@@ -41,6 +42,32 @@ class Progress(msgspec.Struct, frozen=True):
     p50_ms: float
     p99_ms: float
     outcomes: dict[str, int]
+
+
+class CityProgress(msgspec.Struct, frozen=True):
+    """What the city says each second; `p99_ms` by segment."""
+
+    second: int
+    sent: int
+    answered: int
+    p99_ms: dict[str, float]
+    outcomes: dict[str, int]
+
+
+class CityFigures(msgspec.Struct, frozen=True):
+    """What the city says at its end, as far as it is shown."""
+
+    sent: int
+    answered: int
+    not_sent: int
+    visits: int
+    uploaded: dict[str, int]
+    bills_minor: dict[str, int]
+
+    @property
+    def sound(self) -> bool:
+        """Everything was sent and answered."""
+        return self.sent == self.answered > 0 and not self.not_sent
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -111,55 +138,126 @@ def _ready(process: subprocess.Popen[bytes], ready_file: Path, log: Path) -> Rea
     raise ChildFailed(f"the switch was not ready in {READY_SECONDS_MAX:.0f} s: {_end_of(log)}")
 
 
-class Acquirer:
-    """The load generator as a process; iterate it for its progress, then ask for its summary."""
+@contextmanager
+def biller_serving(kind: str, directory: Path) -> Iterator[int]:
+    """A biller's host until the body ends; its port. Raises ChildFailed."""
+    ready_file, log = directory / f"{kind}.json", directory / f"{kind}.log"
+    ready_file.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "loadtest.biller", "--kind", kind]
+    with log.open("wb") as errors:
+        process = _started([*command, "--ready-file", str(ready_file)], subprocess.DEVNULL, errors)
+    try:
+        yield _biller_port(process, ready_file, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _biller_port(process: subprocess.Popen[bytes], ready_file: Path, log: Path) -> int:
+    give_up = time.monotonic() + READY_SECONDS_MAX
+    while time.monotonic() < give_up and process.poll() is None:
+        if ready_file.exists():
+            return msgspec.json.decode(ready_file.read_bytes(), type=dict[str, int])["port"]
+        time.sleep(POLL_SECONDS)
+    raise ChildFailed(f"a biller's host did not start: {_end_of(log)}")
+
+
+def biller_book(port: int) -> Mapping[str, int]:
+    """What the book of a biller's host holds as paid: minor units by serial."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/book", timeout=10) as page:
+        book = msgspec.json.decode(page.read(), type=_Book)
+    return {each.serial: each.amount_minor for each in book.payments if each.state == "paid"}
+
+
+class _Payment(msgspec.Struct, frozen=True):
+    serial: str
+    amount_minor: int
+    state: str
+
+
+class _Book(msgspec.Struct, frozen=True):
+    payments: list[_Payment]
+
+
+F = TypeVar("F")
+P = TypeVar("P")
+
+
+class _Generator(Generic[P, F]):
+    """A load generator as a process; iterate it for its progress, then ask for its summary."""
 
     def __init__(
-        self, *, port: int, crowd: Crowd, seconds: float, rate: float, directory: Path
+        self, name: str, progress: type[P], figures: type[F], directory: Path, *arguments: str
     ) -> None:
-        self.journal = directory / "journal.jsonl"
-        self.journal.unlink(missing_ok=True)
-        self._summary = directory / "acquirer.json"
-        self._summary.unlink(missing_ok=True)
-        self._log = directory / "acquirer.log"
+        self.name = name
+        self.journal = directory / f"{name}.jsonl"
+        self._summary = directory / f"{name}.summary.json"
+        self._log = directory / f"{name}.log"
+        self._progress, self._figures = progress, figures
+        for stale in (self.journal, self._summary):
+            stale.unlink(missing_ok=True)
         command = [
-            *(sys.executable, "-m", "loadtest.acquirer", "--port", str(port), "--progress"),
-            *("--seconds", str(seconds), "--rate", str(rate), "--cards", str(crowd.cards)),
-            *("--blocked-cards", str(crowd.blocked), "--poor-cards", str(crowd.poor)),
-            # Four times the usual bursts, so that even a short run shows the count limit.
-            *("--mix", "burst=0.002"),
+            *(sys.executable, "-m", f"loadtest.{name}", "--progress", *arguments),
             *("--journal", str(self.journal), "--json", str(self._summary)),
             *("--seed", str(time.time_ns() % 1_000_000)),
         ]
         with self._log.open("wb") as errors:
             self._process = _started(command, subprocess.PIPE, errors)
 
-    def __iter__(self) -> Iterator[Progress]:
+    def __iter__(self) -> Iterator[P]:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if b'"rate_wanted"' in line and b'"second"' in line:
-                yield msgspec.json.decode(line, type=Progress)
+            if line.startswith(b'{"second"'):
+                yield msgspec.json.decode(line, type=self._progress)
 
     def stop(self) -> None:
         """Ask for an early end; what was sent is still waited for."""
         if self._process.poll() is None:
             self._process.terminate()
 
-    def summary(self) -> tuple[Figures, msgspec.Raw]:
+    def summary(self) -> tuple[F, msgspec.Raw]:
         """The figures, once it has ended, and all of its own JSON. Raises ChildFailed for none."""
         self._process.wait(STOP_SECONDS_MAX)
         if not self._summary.exists():
-            raise ChildFailed(
-                f"the acquirer ended with {self._process.returncode}: {_end_of(self._log)}"
-            )
+            ended = self._process.returncode
+            raise ChildFailed(f"the {self.name} ended with {ended}: {_end_of(self._log)}")
         written = self._summary.read_bytes()
-        return msgspec.json.decode(written, type=Figures), msgspec.Raw(written)
+        return msgspec.json.decode(written, type=self._figures), msgspec.Raw(written)
 
     def kill(self) -> None:
         """Make sure that no process is left."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+
+class Acquirer(_Generator[Progress, Figures]):
+    """The retail acquirer's host."""
+
+    def __init__(
+        self, *, port: int, crowd: Crowd, seconds: float, rate: float, directory: Path
+    ) -> None:
+        super().__init__(
+            "acquirer", Progress, Figures, directory,
+            *("--port", str(port), "--seconds", str(seconds), "--rate", str(rate)),
+            *("--cards", str(crowd.cards), "--blocked-cards", str(crowd.blocked)),
+            # Four times the usual bursts, so that even a short run shows the count limit.
+            *("--poor-cards", str(crowd.poor), "--mix", "burst=0.002"),
+        )  # fmt: skip
+
+
+class City(_Generator[CityProgress, CityFigures]):
+    """All fifteen venues."""
+
+    def __init__(self, *, places: Path, seconds: float, rate: float, directory: Path) -> None:
+        super().__init__(
+            "city", CityProgress, CityFigures, directory,
+            *("--places", str(places), "--seconds", str(seconds), "--rate", str(rate)),
+        )  # fmt: skip
 
 
 def _started(

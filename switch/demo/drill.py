@@ -26,6 +26,7 @@ from switch import config as configuration
 from switch.app import ReadyState
 from switch.config import Config, link_terms
 from switch.demo import stage
+from switch.demo.answered import Answered
 from switch.demo.children import ChildFailed, switch_serving
 from switch.demo.drill_lines import LineLost, Lines, Told
 from switch.demo.drill_plan import (
@@ -50,7 +51,7 @@ from switch.demo.drill_plan import (
     suspense_text,
 )
 from switch.demo.drill_screen import DrillScreen, drill_screen
-from switch.demo.proof import Agreement, Answered, agree
+from switch.demo.proof import Agreement, agree
 from switch.ledger import bridge, sql
 from switch.ledger.audit import AuditReport, audit
 from switch.ledger.embedded import PORT, EmbeddedServer, running
@@ -254,7 +255,7 @@ class _Drill:
     def _afterwards(self, url: str, config: Config) -> tuple[Agreement, AuditReport]:
         rows, suspense, report = bridge.run("asyncio", _looked_up, url, config)
         answered = [
-            Answered(*told.key, 0, told.answer.code, told.answer.rrn, told.answer.approved_minor)
+            Answered(told.key, 0, told.answer.code, told.answer.rrn, told.answer.approved_minor)
             for told in self._told
         ]
         sales = [row for row in rows if row["kind"] == "purchase"]

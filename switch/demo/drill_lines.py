@@ -50,9 +50,10 @@ class Told(msgspec.Struct, frozen=True):
     answer: Answer
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> str:
         """Terminal, STAN and local time, as the ledger has them."""
-        return self.sale.terminal, f"{self.sale.stan:06}", f"{self.sale.local_at:%m%d%H%M%S}"
+        sale = self.sale
+        return f"{sale.terminal}-{sale.stan:06}-{sale.local_at:%m%d%H%M%S}"
 
 
 class Lines:

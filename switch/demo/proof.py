@@ -1,14 +1,15 @@
-"""What a demonstration proves once the traffic is over: the journal, the audit, one story.
+"""What a demonstration proves once the traffic is over: journals, billers' books, audit, a story.
 
-The acquirer's journal is evidence from outside: what it was told must be what the ledger
-holds, answer by answer.
+The journals of the load generators are evidence from outside: what tills, gates and counters
+were told must be what the ledger holds, answer by answer; and what a biller's book holds as
+paid must be what the ledger took for it.
 """
 
 from __future__ import annotations
 
 import re
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from protocols.message import Outcome, response_code
 from protocols.money import display_minor
+from switch.config import Config, doors
+from switch.demo.answered import Answered, read_journal
+from switch.demo.venue_lines import SegmentLine, VenueLine, segment_lines, venue_lines
 from switch.ledger import sql
 from switch.ledger.audit import AuditReport, audit
 from switch.ledger.bridge import Connection
 from switch.ledger.cards import CardView, show
+from switch.venues import VenueTable
 
 _QUERIES = sql.queries("demo.sql")
 SCRAPE_SECONDS_MAX = 5
 DISAGREEMENTS_MAX = 5
+SALE_CLASS = "02"
 SCRAPED = (
     "citycard_ledger_up",
     "citycard_requests_total",
@@ -42,22 +48,8 @@ _WORTH_TELLING = (
 """Declines by how much their explanation shows, best first."""
 
 
-class Answered(msgspec.Struct, frozen=True):
-    """A line of the acquirer's journal, as far as it is compared with the ledger."""
-
-    terminal: str
-    stan: str
-    local_at: str
-    due_at_ms: int
-    code: str = ""
-    rrn: str = ""
-    approved_minor: int = 0
-    answered_at_ms: int = 0
-    repeat: bool = False
-
-
 class OutcomeCount(msgspec.Struct, frozen=True):
-    """Authorizations of one outcome in the ledger."""
+    """Messages of one outcome in the ledger."""
 
     outcome: str
     code: str
@@ -72,6 +64,15 @@ class Agreement(msgspec.Struct, frozen=True):
     approvals: int
     disagreements: int
     first: list[str]
+
+
+class BillAgreement(msgspec.Struct, frozen=True):
+    """Bill payments against the books of the billers' hosts, by serial and amount."""
+
+    payments: int
+    paid: int
+    paid_minor: int
+    disagreements: int
 
 
 class Scrape(msgspec.Struct, frozen=True):
@@ -96,36 +97,51 @@ class Proof(msgspec.Struct, frozen=True):
     authorizations: int
     transfers: int
     agreement: Agreement
+    bills: BillAgreement
+    venues: list[VenueLine]
+    segments: list[SegmentLine]
     story: Story | None
     audit: AuditReport
 
+    @property
+    def sound(self) -> bool:
+        """Nothing disagrees, and no invariant is broken."""
+        return self.audit.clean and not (self.agreement.disagreements or self.bills.disagreements)
+
 
 async def prove(
-    connection: Connection, journal: Path, balance_caps_minor: Mapping[str, int]
+    connection: Connection,
+    config: Config,
+    venues: VenueTable,
+    journals: Iterable[Path],
+    book_minor: Mapping[str, int],
+    retail_link: str,
 ) -> Proof:
-    """Read it all from the ledger; changes nothing."""
-    answers = read_journal(journal)
+    """Read it all from the ledger; changes nothing.
+
+    `book_minor` is what the billers' books hold as paid, by serial.
+    """
+    answers = [answer for journal in journals for answer in read_journal(journal)]
+    apis = [api.name for api in config.apis]
+    links = [name for name, _port in doors(config)]
     totals = await connection.fetchrow(_QUERIES["totals"])
     assert totals is not None
+    lines = venue_lines(answers, venues)
     return Proof(
-        outcomes=await outcomes(connection),
+        outcomes=await outcomes(connection, links),
         authorizations=totals["authorizations"],
         transfers=totals["transfers"],
-        agreement=agree(answers, await connection.fetch(_QUERIES["purchases"])),
-        story=await story(connection, answers),
-        audit=await audit(connection, balance_caps_minor=balance_caps_minor),
+        agreement=agree(answers, await connection.fetch(_QUERIES["messages"], links, apis)),
+        bills=agree_on_bills(answers, await connection.fetch(_QUERIES["bills"]), book_minor),
+        venues=lines,
+        segments=segment_lines(answers, venues),
+        story=await story(connection, answers, retail_link),
+        audit=await audit(connection, balance_caps_minor=config.tiers.balance_caps_minor()),
     )
 
 
-def read_journal(path: Path) -> list[Answered]:
-    """The answers the acquirer got; messages that it gave up have none."""
-    decoder = msgspec.json.Decoder(Answered)
-    answers = [decoder.decode(line) for line in path.read_bytes().splitlines()]
-    return [answer for answer in answers if answer.code]
-
-
-async def outcomes(connection: Connection) -> list[OutcomeCount]:
-    """Purchases in the ledger by outcome, most frequent first."""
+async def outcomes(connection: Connection, links: list[str]) -> list[OutcomeCount]:
+    """Messages in the ledger by outcome, most frequent first."""
     return [
         OutcomeCount(
             row["outcome"],
@@ -133,48 +149,77 @@ async def outcomes(connection: Connection) -> list[OutcomeCount]:
             row["authorizations"],
             row["approved_minor"],
         )
-        for row in await connection.fetch(_QUERIES["outcomes"])
+        for row in await connection.fetch(_QUERIES["outcomes"], links)
     ]
 
 
-def agree(answers: list[Answered], rows: Any) -> Agreement:
-    """Hold each answer against the ledger's row under the same terminal, STAN and local time.
+def agree(answers: Iterable[Answered], rows: Iterable[Any]) -> Agreement:
+    """Hold each answer against the ledger's row under the same key.
 
-    An approval must be there with its amount and RRN, a refusal must not have moved money,
-    and the ledger must hold no approval that the acquirer was never told of.
+    An approval must be there with its amount and RRN and must stand, a refusal must not have
+    moved money that still stands, and the ledger must hold no approval that nobody was told.
     """
-    stored = {(row["terminal"], row["stan"], row["local_at"]): row for row in rows}
+    stored = {row["key"]: row for row in rows}
+    compared = [answer for answer in answers if _is_compared(answer)]
+    told = {answer.key for answer in compared if answer.approved}
     wrong: list[str] = []
-    told: set[tuple[str, str, str]] = set()
-    for answer in answers:
-        key = answer.terminal, answer.stan, answer.local_at
-        row = stored.get(key)
-        approved_minor = row["approved_minor"] if row is not None else 0
-        if answer.code == "00":
-            told.add(key)
-            same = row is not None and row["rrn"] == answer.rrn
-            if not same or approved_minor != answer.approved_minor:
-                wrong.append(f"{'-'.join(key)}: approved to the acquirer, not so in the ledger")
-        elif approved_minor:
-            wrong.append(f"{'-'.join(key)}: answered {answer.code}, approved in the ledger")
-    for key, row in stored.items():
-        if row["approved_minor"] and key not in told:
-            wrong.append(f"{'-'.join(key)}: approved in the ledger, never told")
-    return Agreement(len(answers), len(told), len(wrong), wrong[:DISAGREEMENTS_MAX])
+    for answer in compared:
+        row = stored.get(answer.key)
+        if answer.approved:
+            if not _same(answer, row):
+                wrong.append(f"{answer.key}: approved to whoever asked, not so in the ledger")
+        elif answer.key not in told and row and row["approved"] and not row["taken_back"]:
+            # what was refused for load may be sent again, and approved then
+            wrong.append(f"{answer.key}: answered {answer.code}, approved in the ledger")
+    wrong += [
+        f"{key}: approved in the ledger, never told"
+        for key, row in stored.items()
+        if row["approved"] and not row["taken_back"] and key not in told
+    ]
+    return Agreement(len(compared), len(told), len(wrong), wrong[:DISAGREEMENTS_MAX])
 
 
-async def story(connection: Connection, answers: list[Answered]) -> Story | None:
+def _is_compared(answer: Answered) -> bool:
+    """A bill's steps are held against the payment; what was refused over HTTP has no key."""
+    return answer.kind != "reversal" and bool(answer.key) and not answer.key.startswith("bill-")
+
+
+def _same(answer: Answered, row: Any) -> bool:
+    if row is None or not row["approved"] or row["approved_minor"] != answer.approved_minor:
+        return False
+    return not answer.rrn or answer.rrn == row["rrn"]
+
+
+def agree_on_bills(
+    answers: Iterable[Answered], rows: Iterable[Any], book_minor: Mapping[str, int]
+) -> BillAgreement:
+    """Hold the payments of the ledger against the billers' books, and against what was told."""
+    rows = list(rows)
+    paid_minor = {row["serial"]: row["amount_minor"] for row in rows if row["state"] == "paid"}
+    told_minor = {
+        answer.key.removeprefix("bill-"): answer.approved_minor
+        for answer in answers
+        if answer.kind == "bill_confirm" and answer.code == "00"
+    }
+    differing = [
+        serial
+        for serial in paid_minor.keys() | book_minor.keys()
+        if paid_minor.get(serial) != book_minor.get(serial)
+    ]
+    differing += [serial for serial in told_minor if paid_minor.get(serial) != told_minor[serial]]
+    return BillAgreement(len(rows), len(paid_minor), sum(paid_minor.values()), len(differing))
+
+
+async def story(connection: Connection, answers: Iterable[Answered], link: str) -> Story | None:
     """The path of one declined authorization, the most telling there is."""
-    declines = await connection.fetch(_QUERIES["declines_to_explain"])
+    declines = await connection.fetch(_QUERIES["declines_to_explain"], link)
     by_outcome = {Outcome(row["outcome"]): row for row in declines}
     told = next((by_outcome[outcome] for outcome in _WORTH_TELLING if outcome in by_outcome), None)
     if told is None:
         return None
     card = await show(connection, told["card_id"], authorizations_max=1)
-    key = told["terminal"], told["stan"], told["local_at"]
-    answer = next(
-        (a for a in answers if (a.terminal, a.stan, a.local_at) == key and not a.repeat), None
-    )
+    key = f"{told['terminal']}-{told['stan']}-{told['local_at']}-{SALE_CLASS}"
+    answer = next((a for a in answers if a.key == key and not a.repeat), None)
     return Story(told["authorization_id"], told["card_id"], _steps(told, card, answer))
 
 

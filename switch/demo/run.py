@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -18,17 +19,31 @@ import msgspec
 
 from switch.app import ReadyState
 from switch.config import Config
-from switch.demo import stage
-from switch.demo.children import Acquirer, ChildFailed, Figures, switch_serving
+from switch.demo import city, stage
+from switch.demo.children import (
+    Acquirer,
+    ChildFailed,
+    City,
+    CityFigures,
+    Figures,
+    biller_book,
+    biller_serving,
+    switch_serving,
+)
 from switch.demo.proof import Proof, Scrape, prove, scrape
 from switch.demo.screen import Screen, console
+from switch.demo.traffic import Traffic
 from switch.ledger import bridge
 from switch.ledger.embedded import running
 from switch.ledger.embedded_places import EmbeddedServerError
 from switch.ledger.migrate import LedgerUnfit
+from switch.venues import load_venues
 
 CARDS_MIN = 200
 RATE_DEFAULT = 500.0
+RETAIL_SHARE = 0.4
+"""Of the messages: the shops' own acquirer, beside the city."""
+PORTS_WIDTH = 80
 DIRECTORY = Path(".citycard") / "demo"
 EXIT_OK, EXIT_FINDINGS, EXIT_USAGE, EXIT_LEDGER = 0, 1, 2, 3
 
@@ -44,6 +59,7 @@ class Report(msgspec.Struct, frozen=True):
     backend: str
     database: str
     acquirer: msgspec.Raw
+    city: msgspec.Raw
     proof: Proof
     metrics: Scrape
 
@@ -60,8 +76,8 @@ def run(
 ) -> int:
     """Run the demonstration; 0 only when all was answered, repeats agreed and the audit is clean.
 
-    `seconds` of traffic at `rate` messages a second over `cards` cards. 1 is a finding, 2 a
-    wrong argument, 3 a ledger that could not be used.
+    `seconds` of traffic at `rate` messages a second over `cards` cards, in all fifteen venues.
+    1 is a finding, 2 a wrong argument, 3 a ledger that could not be used.
     """
     screen = Screen(console())
     refused = _refused(seconds, cards, workers, rate)
@@ -103,63 +119,98 @@ def _demonstrate(
     workers: int,
     backend: bridge.Backend,
 ) -> Report:
-    config_file, config = stage.write_configuration(home)
-    crowd = stage.crowd_of(cards)
-    screen.heading(f"citycard demo · {cards:,} cards · {rate:,.0f} payments/s for {seconds} s")
-    with running(home) as server:
-        bridge.run("asyncio", stage.fresh_database, server.url_for("postgres"))
+    crowd = stage.city_crowd_of(cards)
+    screen.heading(f"citycard demo · {cards:,} cards · {rate:,.0f} messages/s for {seconds} s")
+    with ExitStack() as open_:
+        hosts = {kind: open_.enter_context(biller_serving(kind, home)) for kind in city.HOSTS}
+        config_file, config = stage.write_configuration(home, city.configuration(hosts))
+        server = open_.enter_context(running(home))
         url = server.url
-        _set_stage(screen, url, config, home, crowd)
+        bridge.run("asyncio", stage.fresh_database, server.url_for("postgres"))
+        keys = city.make_keys(config, home)
+        card_key = _set_stage(screen, url, config, home, crowd)
+        api = bridge.run("asyncio", city.open_counters, url)
         with switch_serving(
             config=config_file, url=url, directory=home, workers=workers, backend=backend
         ) as ready:
-            screen.line(_where(ready, workers, backend))
-            figures, raw = _traffic(screen, ready, crowd, seconds, rate, home)
+            for line in _where(ready, workers, backend):
+                screen.line(line)
+            places = city.write_places(home, ready.links, config, keys, api, card_key, crowd)
+            traffic = _traffic(screen, ready, crowd, seconds, rate, home, places)
+            figures, raw = traffic.acquirer.summary()
+            city_figures, city_raw = traffic.city.summary()
+            places.unlink()  # it has keys in it
             scraped = scrape(config.server.host, ready.metrics)
-        proven = bridge.run("asyncio", _prove, url, home / "journal.jsonl", config)
-    ok = figures.sound and proven.audit.clean and not proven.agreement.disagreements
-    _tell(screen, proven, figures, scraped, home, ok)
-    return Report(ok, seconds, rate, cards, workers, backend, url, raw, proven, scraped)
+        books: dict[str, int] = {}
+        for port in hosts.values():
+            books |= biller_book(port)
+        journals = [traffic.acquirer.journal, traffic.city.journal]
+        proven = bridge.run("asyncio", _prove, url, config, journals, books)
+    ok = figures.sound and city_figures.sound and proven.sound
+    _tell(screen, proven, figures, city_figures, scraped, home, ok)
+    return Report(ok, seconds, rate, cards, workers, backend, url, raw, city_raw, proven, scraped)
 
 
-def _set_stage(screen: Screen, url: str, config: Config, home: Path, crowd: stage.Crowd) -> None:
+def _set_stage(screen: Screen, url: str, config: Config, home: Path, crowd: stage.Crowd) -> bytes:
+    """Cards and money; the card number key that they were issued under."""
     key = stage.card_key(config, home)
     with screen.steps() as step:
         bridge.run("asyncio", stage.set_stage, url, config, key, crowd, step)
     screen.line(
         f"ledger   PostgreSQL in {home}, {config.ledger.shards} shards, fsync on; {crowd.cards:,} "
-        f"cards loaded, {crowd.blocked:,} blocked, {crowd.poor:,} nearly empty"
+        f"cards, {crowd.riders:,} ride"
     )
+    return key
 
 
-def _where(ready: ReadyState, workers: int, backend: str) -> str:
-    links = ", ".join(f"{name} on port {port}" for name, port in ready.links.items())
+def _where(ready: ReadyState, workers: int, backend: str) -> list[str]:
     plural = "worker" if workers == 1 else "workers"
-    return f"switch   {links}; {workers} {plural} on {backend}"
+    ports = " · ".join(f"{name} {port}" for name, port in ready.links.items())
+    first, *rest = textwrap.wrap(ports, PORTS_WIDTH)
+    spaces = " " * len("switch   ")
+    return [
+        f"switch   {workers} {plural} on {backend}",
+        *(spaces + line for line in (first, *rest)),
+    ]
 
 
 def _traffic(
-    screen: Screen, ready: ReadyState, crowd: stage.Crowd, seconds: int, rate: float, home: Path
-) -> tuple[Figures, msgspec.Raw]:
-    acquirer = Acquirer(
-        port=ready.links[stage.LINK], crowd=crowd, seconds=seconds, rate=rate, directory=home
+    screen: Screen,
+    ready: ReadyState,
+    crowd: stage.Crowd,
+    seconds: int,
+    rate: float,
+    home: Path,
+    places: Path,
+) -> Traffic:
+    """Run both load generators to their end, or to the first Ctrl-C."""
+    shops = Acquirer(
+        port=ready.links[stage.LINK],
+        crowd=crowd,
+        seconds=seconds,
+        rate=rate * RETAIL_SHARE,
+        directory=home,
     )
+    venues = City(places=places, seconds=seconds, rate=rate * (1 - RETAIL_SHARE), directory=home)
+    traffic = Traffic(shops, venues)
     try:
         try:
-            screen.follow(seconds, acquirer)
+            screen.follow(seconds, traffic)
         except KeyboardInterrupt:
             screen.line("stopping: the answers under way are waited for")
-            acquirer.stop()
-            screen.follow(seconds, acquirer)
-        return acquirer.summary()
+            traffic.stop()
+            screen.follow(seconds, traffic)
+        traffic.wait()
+        return traffic
     finally:
-        acquirer.kill()
+        traffic.kill()
 
 
-async def _prove(url: str, journal: Path, config: Config) -> Proof:
+async def _prove(url: str, config: Config, journals: list[Path], books: dict[str, int]) -> Proof:
     connection = await bridge.connect(url)
     try:
-        return await prove(connection, journal, config.tiers.balance_caps_minor())
+        venues = load_venues(config.venues.file)
+        return await prove(connection, config, venues, journals, books, stage.LINK)
     finally:
         await connection.close()
 
@@ -168,12 +219,15 @@ def _tell(
     screen: Screen,
     proven: Proof,
     figures: Figures,
+    city_figures: CityFigures,
     scraped: Scrape,
     home: Path,
     ok: bool,
 ) -> None:
-    screen.heading("\nWhat became of the payments")
-    screen.outcomes(proven, figures)
+    screen.heading("\nThe fifteen venues")
+    screen.venues(proven)
+    screen.heading("\nWhat became of the messages")
+    screen.outcomes(proven, figures, city_figures)
     screen.heading("\nOne declined payment, from message to answer")
     screen.story(proven)
     screen.heading("\nWhat proves it")
@@ -183,6 +237,7 @@ def _tell(
         screen.line("kept     until the next demonstration; look at it with")
         if proven.story:
             screen.line(f"         citycard card show {proven.story.card_id} {where}")
+        screen.line(f"         citycard venues {where}")
         screen.line(f"         citycard audit {where}")
     else:
         screen.failure("not proven: see the figures above")

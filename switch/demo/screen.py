@@ -16,8 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from protocols.money import display_minor
-from switch.demo.children import Figures, Progress
+from switch.demo.children import CityFigures, Figures
 from switch.demo.proof import Proof, Scrape
+from switch.demo.traffic import Second
+from switch.demo.venue_lines import Line
 
 PLAIN_LINE_SECONDS = 5
 WIDTH_MAX = 96
@@ -53,7 +55,7 @@ class Screen:
         with Live(Text(""), console=self._out, transient=True, refresh_per_second=8) as live:
             yield Steps(live if self._out.is_terminal else None)
 
-    def follow(self, seconds: int, progress: Iterable[Progress]) -> None:
+    def follow(self, seconds: int, progress: Iterable[Second]) -> None:
         """Show the traffic until it ends."""
         if not self._out.is_terminal:
             for at in progress:
@@ -66,19 +68,37 @@ class Screen:
                 self._outcomes.update(at.outcomes)
                 live.update(Padding(self._status(at, seconds), (0, 0, 0, 2)))
 
-    def _status(self, at: Progress, seconds: int) -> Text:
+    def _status(self, at: Second, seconds: int) -> Text:
         filled = min(_BAR_WIDTH, at.second * _BAR_WIDTH // max(1, seconds))
         text = Text(no_wrap=True, overflow="ellipsis")
         if self._out.is_terminal:
             text.append("━" * filled, style="green").append("━" * (_BAR_WIDTH - filled), "dim")
             text.append(" ")
-        text.append(f"{at.second:>3} s {at.answered:>5}/s  ")
-        text.append(f"p50 {at.p50_ms:>5.1f}  p99 {at.p99_ms:>5.1f} ms  ")
-        shown = " ".join(f"{code} {n:,}" for code, n in self._outcomes.most_common(5))
+        text.append(f"{at.second:>3} s {at.answered:>4}/s  p99 ms ")
+        text.append("  ".join(f"{name} {p99_ms:.0f}" for name, p99_ms in at.p99_ms.items()) + "  ")
+        shown = " ".join(f"{code} {n:,}" for code, n in self._outcomes.most_common(4))
         return text.append(shown, style="dim")
 
-    def outcomes(self, proof: Proof, figures: Figures) -> None:
-        """What became of the payments, and how long the answers took."""
+    def venues(self, proof: Proof) -> None:
+        """A line for each venue with its budget, and one for each segment."""
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("venue", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        for header in ("messages", "approved", "declined", "p50 ms", "p99 ms", "budget"):
+            table.add_column(header, justify="right")
+        for venue in proof.venues:
+            budget = f"{venue.budget_p99_ms:,} {'✓' if venue.within else '✗'}"
+            table.add_row(
+                f"{venue.number:>2} {venue.name}", venue.name_zh, *_figures(venue.line),
+                Text(budget, style="green" if venue.within else "yellow"),
+            )  # fmt: skip
+        table.add_section()
+        for each in proof.segments:
+            table.add_row(each.segment.value, "", *_figures(each.line), style="bold")
+        self._out.print(Padding(table, (0, 0, 0, 2)))
+
+    def outcomes(self, proof: Proof, figures: Figures, city: CityFigures) -> None:
+        """What became of the messages, and how long the answers of retail took."""
         table = Table(box=None, pad_edge=False, header_style="dim")
         for header, justify in (("outcome", "left"), ("DE39", "left")):
             table.add_column(header, justify=justify)  # type: ignore[arg-type]
@@ -98,16 +118,20 @@ class Screen:
         latency = figures.latency
         self.line("")
         self.line(
-            f"{figures.answered:,} of {figures.sent:,} messages answered, "
+            f"city     {city.answered:,} of {city.sent:,} messages answered in {city.visits:,} "
+            f"visits; {sum(city.uploaded.values()):,} offline rides uploaded"
+        )
+        self.line(
+            f"retail   {figures.answered:,} of {figures.sent:,} messages answered, "
             f"{figures.achieved_rate:,.0f}/s over {figures.links} links"
         )
         self.line(
-            f"latency from when each was due: p50 {latency.p50_ms:.1f}  p95 {latency.p95_ms:.1f}  "
-            f"p99 {latency.p99_ms:.1f}  max {latency.max_ms:.1f} ms"
+            f"         latency from when each was due: p50 {latency.p50_ms:.1f}  "
+            f"p95 {latency.p95_ms:.1f}  p99 {latency.p99_ms:.1f}  max {latency.max_ms:.1f} ms"
         )
         self.line(
-            f"{figures.repeats_sent:,} were sent twice: {figures.repeats_matched:,} got the same "
-            f"answer again, {figures.duplicates_mismatched:,} another one"
+            f"         {figures.repeats_sent:,} were sent twice: {figures.repeats_matched:,} got "
+            f"the same answer again, {figures.duplicates_mismatched:,} another one"
         )
 
     def story(self, proof: Proof) -> None:
@@ -133,11 +157,17 @@ class Screen:
             self._out.print(Padding(Text("  ".join(shown), style="dim"), (0, 0, 0, 11)))
         agreement = proof.agreement
         self.line(
-            f"journal  {agreement.answers:,} answers held against the ledger: "
+            f"journals {agreement.answers:,} answers held against the ledger: "
             f"{agreement.disagreements:,} disagree"
         )
         for finding in agreement.first:
             self.failure(f"           {finding}")
+        bills = proof.bills
+        self.line(
+            f"billers  {bills.paid:,} of {bills.payments:,} payments are paid, "
+            f"{display_minor(bills.paid_minor)}; {bills.disagreements:,} differ from the "
+            "billers' books"
+        )
         checks = proof.audit.checks
         findings = sum(check.findings for check in checks)
         self.line(
@@ -149,6 +179,11 @@ class Screen:
                 self.failure(
                     f"           {check.name}: {check.findings} — {', '.join(check.first)}"
                 )
+
+
+def _figures(line: Line) -> list[str]:
+    counts = [f"{count:,}" for count in (line.messages, line.approved, line.declined)]
+    return [*counts, f"{line.p50_ms:.1f}", f"{line.p99_ms:.1f}"]
 
 
 class Steps:

@@ -22,7 +22,16 @@ from switch.clock import SystemClock
 from switch.config import Config, key_path
 from switch.keys import make_key, read_key
 from switch.ledger import bridge, sql
-from switch.ledger.cards import CardStatus, IssuedCard, NewCard, issue, set_status
+from switch.ledger.bridge import Connection
+from switch.ledger.cards import (
+    CardReference,
+    CardStatus,
+    IssuedCard,
+    NewCard,
+    entitle,
+    issue,
+    set_status,
+)
 from switch.ledger.counter import LoadOrder, load_purses
 from switch.ledger.migrate import settlement_accounts
 from switch.ledger.prepare import prepare
@@ -36,6 +45,9 @@ _QUERIES = sql.queries("demo.sql")
 PURSE_MINOR = {"T0": 80_000, "T1": 200_000, "T2": 400_000}
 """On an ordinary card's general purse, below the cap of its tier (domain §3.5)."""
 POOR_PURSE_MINOR = 300
+TRANSIT_MINOR = 10_000
+HALF_FARE_CLASS = 1
+ENTITLED_US = 30 * 86_400_000_000
 ISSUE_CHUNK = 5_000
 LOAD_CHUNK = 1_000
 MARKER_FILE = "demonstration"
@@ -58,16 +70,35 @@ class StageNotSet(Exception):
 
 
 class Crowd(msgspec.Struct, frozen=True):
-    """How many cards of each sort: indexes 0.. are blocked, then poor, then ordinary."""
+    """How many cards of each sort: indexes 0.. are blocked, then poor, then ordinary.
+
+    The first of the ordinary ones are `riders`, who have transit money too; the first of
+    those have `chips` with a purse of their own, and the next ones `entitled` to half fare.
+    """
 
     cards: int
     blocked: int
     poor: int
+    riders: int = 0
+    chips: int = 0
+    entitled: int = 0
+
+    @property
+    def first_rider(self) -> int:
+        return self.blocked + self.poor
 
 
 def crowd_of(cards: int) -> Crowd:
     """One card of a hundred blocked, two poor, the rest ordinary."""
     return Crowd(cards, cards // 100, cards // 50)
+
+
+def city_crowd_of(cards: int) -> Crowd:
+    """A crowd of which every other card rides, some with a chip, some at half fare."""
+    riders = cards // 2
+    return msgspec.structs.replace(
+        crowd_of(cards), riders=riders, chips=riders // 4, entitled=min(100, riders // 8)
+    )
 
 
 def tier_of(index: int) -> str:
@@ -105,10 +136,10 @@ async def fresh_database(admin_url: str) -> None:
         await connection.close()
 
 
-def write_configuration(home: Path) -> tuple[Path, Config]:
-    """The configuration file of a staged switch, and what it says."""
+def write_configuration(home: Path, more: str = "") -> tuple[Path, Config]:
+    """The configuration file of a staged switch, and what it says; `more` is added to it."""
     path = home / "citycard.toml"
-    path.write_text(CONFIGURATION, "utf-8")
+    path.write_text(CONFIGURATION + more, "utf-8")
     return path, configuration.load(path)
 
 
@@ -131,13 +162,14 @@ async def set_stage(
             chunk = range(start, min(start + ISSUE_CHUNK, crowd.cards))
             issued += await issue(
                 connection,
-                [new_card(index) for index in chunk],
+                [new_card(index, chip=has_chip(index, crowd)) for index in chunk],
                 shards=config.ledger.shards,
                 key=key,
                 overdraft_minor=config.purses.transit.overdraft_minor,
             )
             step(f"{len(issued):,} of {crowd.cards:,} cards issued")
         await _load(url, config, issued, crowd, step)
+        await _entitle(connection, issued, crowd)
         for card in issued[: crowd.blocked]:
             await set_status(connection, card.card_id, CardStatus.BLOCKED, "reported lost")
         step(f"{crowd.blocked:,} cards blocked, {crowd.poor:,} left nearly empty")
@@ -145,9 +177,30 @@ async def set_stage(
         await connection.close()
 
 
-def new_card(index: int) -> NewCard:
+def new_card(index: int, *, chip: bool = False) -> NewCard:
     """The card with this index of the population."""
-    return NewCard(numbered_card(CITY_CARD_BIN, index), CARD_EXPIRES_YYMM, tier_of(index))
+    card = numbered_card(CITY_CARD_BIN, index)
+    return NewCard(card, CARD_EXPIRES_YYMM, tier_of(index), chip=chip)
+
+
+def has_chip(index: int, crowd: Crowd) -> bool:
+    """Whether the card with this index has a purse on a chip."""
+    return 0 <= index - crowd.first_rider < crowd.chips
+
+
+async def _entitle(connection: Connection, issued: list[IssuedCard], crowd: Crowd) -> None:
+    """Some riders have a right to half fare, since long and for long."""
+    now_us, first = SystemClock().now_us(), crowd.first_rider + crowd.chips
+    for card in issued[first : first + crowd.entitled]:
+        reference = CardReference(card.card_id, card.account_id, card.shard, card.last4)
+        await entitle(
+            connection,
+            reference,
+            HALF_FARE_CLASS,
+            from_us=now_us - ENTITLED_US,
+            until_us=now_us + ENTITLED_US,
+            granted_by="demonstration",
+        )
 
 
 async def _load(
@@ -167,6 +220,11 @@ async def _load(
         LoadOrder(card.shard, card.account_id, card.card_id, "GEN", _purse_minor(index, crowd))
         for index, card in enumerate(issued)
     ]
+    riders = issued[crowd.first_rider : crowd.first_rider + crowd.riders]
+    orders += [
+        LoadOrder(card.shard, card.account_id, card.card_id, "TRN", TRANSIT_MINOR)
+        for card in riders
+    ]
     done = 0
 
     async def load_shard(shard: int) -> None:
@@ -185,15 +243,15 @@ async def _load(
                     entropy=os.urandom,
                 )
                 done += sum(reply.outcome.approved for reply in replies)
-                step(f"{done:,} of {crowd.cards:,} cards loaded")
+                step(f"{done:,} of {len(orders):,} purses loaded")
         finally:
             store.terminate()
 
     async with anyio.create_task_group() as tasks:
         for shard in range(config.ledger.shards):
             tasks.start_soon(load_shard, shard)
-    if done != crowd.cards:
-        raise StageNotSet(f"{crowd.cards - done} loads were refused; check the tiers' caps")
+    if done != len(orders):
+        raise StageNotSet(f"{len(orders) - done} loads were refused; check the tiers' caps")
 
 
 def _purse_minor(index: int, crowd: Crowd) -> int:

@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 
 from switch.config import Config
-from switch.demo import stage
-from switch.demo.children import ChildFailed, switch_serving
+from switch.demo import city, stage
+from switch.demo.children import ChildFailed, biller_serving, switch_serving
 from switch.ledger import bridge
 from switch.ledger.audit import AuditReport, audit
 from switch.ledger.embedded import running
@@ -33,13 +33,17 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Serving(msgspec.Struct, frozen=True):
-    """Where it is: the link's port, the workers' metrics ports, and the issued cards."""
+    """Where it is: the link's port, the workers' metrics ports, and the issued cards.
+
+    `places` is the file that loadtest.city reads, empty where no city was staged.
+    """
 
     port: int
     metrics: list[int]
     cards: int
     blocked: int
     poor: int
+    places: str = ""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -50,14 +54,23 @@ class Ended(msgspec.Struct, frozen=True):
     findings: dict[str, int]
 
 
-def serve_orders(home: Path, cards: int) -> int:
+def serve_orders(home: Path, cards: int, *, with_city: bool = False) -> int:
     """Set the stage and follow the orders on standard input; 0 when the audit is clean."""
-    crowd = stage.crowd_of(cards)
-    with stage.own_directory(home), running(home) as server, ExitStack() as closing:
-        config_file, config = stage.write_configuration(home)
+    crowd = stage.city_crowd_of(cards) if with_city else stage.crowd_of(cards)
+    with ExitStack() as set, ExitStack() as closing:
+        set.enter_context(stage.own_directory(home))
+        more = ""
+        if with_city:
+            more = city.configuration(
+                {kind: set.enter_context(biller_serving(kind, home)) for kind in city.HOSTS}
+            )
+        config_file, config = stage.write_configuration(home, more)
+        server = set.enter_context(running(home))
         bridge.run("asyncio", stage.fresh_database, server.url_for("postgres"))
         key = stage.card_key(config, home)
+        keys = city.make_keys(config, home) if with_city else None
         bridge.run("asyncio", stage.set_stage, server.url, config, key, crowd, _unheard)
+        api = bridge.run("asyncio", city.open_counters, server.url) if with_city else None
         for line in sys.stdin.buffer:
             order = msgspec.json.decode(line, type=Order)
             closing.close()
@@ -70,7 +83,12 @@ def serve_orders(home: Path, cards: int) -> int:
                     backend=order.backend,
                 )
             )
-            _say(Serving(ready.links[stage.LINK], ready.metrics, cards, crowd.blocked, crowd.poor))
+            places = ""
+            if keys is not None and api is not None:
+                written = city.write_places(home, ready.links, config, keys, api, key, crowd)
+                places = str(written)
+            port = ready.links[stage.LINK]
+            _say(Serving(port, ready.metrics, cards, crowd.blocked, crowd.poor, places))
         closing.close()
         report = bridge.run("asyncio", _audit, server.url, config)
     findings = {check.name: check.findings for check in report.checks if check.findings}
@@ -100,9 +118,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m switch.demo.staged", description=__doc__)
     parser.add_argument("--directory", type=Path, required=True, help="of its own ledger")
     parser.add_argument("--cards", type=int, default=20_000)
+    parser.add_argument("--city", action="store_true", help="with all fifteen venues")
     given = parser.parse_args(argv)
     try:
-        return serve_orders(given.directory.absolute(), given.cards)
+        return serve_orders(given.directory.absolute(), given.cards, with_city=given.city)
     except (EmbeddedServerError, stage.StageNotSet, ChildFailed) as error:
         print(f"staged switch: {error}", file=sys.stderr)  # noqa: T201 - a command's sentence
         return 3

@@ -1,7 +1,8 @@
 -- What the drill of stand-in asks of its ledger; see switch/demo/drill.py.
 
 -- name: standing
-select terminal, stan, local_at, kind, outcome, approved_minor, rrn
+select terminal || '-' || stan || '-' || local_at as key, kind, outcome, approved_minor, rrn,
+       outcome = 'approved' as approved, false as taken_back
 from ledger.authorization
 where kind in ('purchase', 'reversal')
 

@@ -33,6 +33,24 @@ def test_the_crowd_keeps_ordinary_cards():
     assert (crowd.blocked, crowd.poor) == (2, 4)
 
 
+def test_a_city_has_riders_with_chips_and_with_rights():
+    for cards in (200, 20_000):
+        crowd = stage.city_crowd_of(cards)
+        assert crowd.first_rider + crowd.riders <= cards
+        assert 0 < crowd.chips + crowd.entitled < crowd.riders
+
+
+async def test_riders_have_transit_money_chips_and_rights(database, connection):
+    crowd = stage.Crowd(cards=40, blocked=1, poor=1, riders=20, chips=4, entitled=3)
+    await stage.set_stage(database, parse("", "defaults"), b"k" * 32, crowd, lambda _step: None)
+    purses = await connection.fetch("select purse, balance_minor from ledger.purse")
+    transit = Counter(row["balance_minor"] for row in purses if row["purse"] == 1)
+    assert transit[stage.TRANSIT_MINOR] == 20
+    assert sum(row["purse"] == 3 for row in purses) == 4
+    classes = await connection.fetch("select fare_class from ledger.entitlement")
+    assert [row["fare_class"] for row in classes] == [stage.HALF_FARE_CLASS] * 3
+
+
 async def test_a_stage_is_loaded_blocked_and_poor_as_said(database, connection):
     crowd = stage.crowd_of(300)
     steps = []
