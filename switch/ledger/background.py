@@ -1,8 +1,9 @@
 """Background work (uploads, debit files): a burst at a time, in one lane, and then a rest.
 
 A request of a person must never find all lanes busy with it. So one lane at most has any, no
-more than fits a small batch, and where others were served meanwhile it then rests for as long
-as the burst took: at most half of the ledger's time is its own. A quiet switch gives it all.
+more than fits a small batch, and where others were served meanwhile the next burst is half as
+large and comes after a rest of twice the time that this one took: at most a third of the
+ledger's time is its own. A quiet switch gives it all.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 BURST_SECONDS_MAX = 5.0
 """A burst that takes longer (an account that others use all the time) holds up no other."""
 REST_SECONDS_MAX = 0.25
+REST_PARTS = 2
+BURST_BESIDE_OTHERS = BACKGROUND_BATCH_MAX // 2
 
 
 class Background:
@@ -41,6 +44,7 @@ class Background:
         self._arrived = anyio.Event()
         self._ended = anyio.Event()
         self._others = 0
+        self._burst_max = BACKGROUND_BATCH_MAX
         self._turn = 0
 
     def put(self, ticket: Ticket) -> None:
@@ -82,9 +86,12 @@ class Background:
             await self._ended.wait()
         # What is left (one that stays owed, say) is its lane's matter, and no later burst's.
         self._under_way.clear()
-        if self._others != others:
-            took_seconds = (self._clock.monotonic_ns() - began_ns) / NANOSECONDS
-            await anyio.sleep(min(took_seconds, REST_SECONDS_MAX))
+        if self._others == others:
+            self._burst_max = BACKGROUND_BATCH_MAX
+            return
+        self._burst_max = BURST_BESIDE_OTHERS
+        took_seconds = (self._clock.monotonic_ns() - began_ns) / NANOSECONDS
+        await anyio.sleep(min(REST_PARTS * took_seconds, REST_SECONDS_MAX))
 
     def _next(self) -> tuple[Lane, list[Ticket]]:
         """The next lane in turn that has any, and its burst."""
@@ -92,6 +99,6 @@ class Background:
             self._turn = (self._turn + 1) % len(self._queues)
         index, queue = self._turn, self._queues[self._turn]
         self._turn = (self._turn + 1) % len(self._queues)
-        burst = [queue.popleft() for _ in range(min(len(queue), BACKGROUND_BATCH_MAX))]
+        burst = [queue.popleft() for _ in range(min(len(queue), self._burst_max))]
         # Who was answered already (its deadline) and settled is in no lane and would not end.
         return self._lanes[index], [ticket for ticket in burst if not ticket.done]

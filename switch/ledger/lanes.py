@@ -462,8 +462,11 @@ class Lane:
                 ticket.posting = False
 
     def _again(self, tickets: Sequence[Ticket]) -> None:
-        """First in line, in the order they came."""
-        self._queue.extendleft(reversed(tickets))
+        """First in line, in the order they came; background work in its own line, unless it
+        may be in the ledger: there it would be given up when the ledger goes away."""
+        for ticket in reversed(tickets):
+            behind = ticket.request.background and not ticket.sent
+            (self._background if behind else self._queue).appendleft(ticket)
         self._arrived.set()
 
 

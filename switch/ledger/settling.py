@@ -156,6 +156,7 @@ class Settling:
             advice=False,
             replacement_minor=0,
             pin=b"",
+            background=False,  # what waits there is given up when the ledger goes away
         )
         reversal = Ticket(request, reversed_now, _leave_nothing)
         reversal.reverses = ticket.request.key

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import msgspec
 
+from protocols.message import Kind
 from switch.calendar import epoch_us
 from switch.posting import ChipChange, ChipFacts, ChipGap, Entitlement, FareFacts, TapEvent
 
@@ -76,10 +77,20 @@ class ModelRight(msgspec.Struct):
 def fare_facts(
     taps: Iterable[TapEvent], open_journeys: set[int], rights: Iterable[ModelRight], day: date
 ) -> FareFacts:
-    """Of an account's taps that stand those of a fare day, and those that begin its journeys."""
+    """Of an account's taps that stand those of a fare day, and those that begin its journeys;
+    of journeys that were over in the week before, and ended on no other day, both."""
     taps = list(taps)
     journeys = open_journeys | {tap.journey_id for tap in taps if tap.fare_date == day} - {0}
-    told = [tap for tap in taps if tap.fare_date == day or tap.authorization_id in journeys]
+    ended = {tap.journey_id for tap in taps if tap.kind is Kind.TAP_OFF and tap.fare_date != day}
+    over = [
+        tap
+        for tap in taps
+        if tap.kind is Kind.INCOMPLETE_FARE
+        and tap.fare_date >= day - timedelta(7)
+        and tap.journey_id not in ended
+    ]
+    named = journeys | {tap.journey_id for tap in over} | {tap.authorization_id for tap in over}
+    told = [tap for tap in taps if tap.fare_date == day or tap.authorization_id in named]
     told.sort(key=lambda tap: (tap.event_at_us, tap.authorization_id))
     since_us, until_us = (
         epoch_us(datetime.combine(day + timedelta(days), time(), UTC)) for days in (-1, 2)

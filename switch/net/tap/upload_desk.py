@@ -30,7 +30,8 @@ REST_NS = 1_000_000_000
 """How long nothing is tried after the ledger could not take a record."""
 TICK_SECONDS = 0.1
 RECORDS_HELD_MAX = 1_000_000
-"""Records in memory for all connections of a worker: 56 MB."""
+"""Records in memory for all connections of a worker: 56 bytes each, and while a batch is being
+posted about 150 more."""
 
 NOT_NOW = frozenset(
     {
@@ -175,7 +176,7 @@ class UploadDesk:
                 self._rest_until_ns = self._clock.monotonic_ns() + REST_NS
                 depot.uploads.put_back(taken)
             else:
-                self._settle(depot, taken, result_of(reply))
+                self._settle(depot, taken, result_of(reply, again=taken.again))
             self.stir()
 
         self._submit(request, answered)
@@ -186,14 +187,14 @@ class UploadDesk:
         depot.uploads.settled(taken, result)
 
 
-def result_of(reply: Reply) -> RecordResult:
-    """What a depot hears of a record."""
+def result_of(reply: Reply, *, again: bool = False) -> RecordResult:
+    """What a depot hears of a record; `again`: it stands in its batch before."""
     if not reply.outcome.approved:
         return _rejected(reply.outcome)
     status = RecordStatus.POSTED
     if reply.suspense:
         status = RecordStatus.SUSPENSE
-    elif reply.duplicate:
+    elif reply.duplicate or again:
         status = RecordStatus.DUPLICATE
     return RecordResult(status, response_code(reply.outcome))
 

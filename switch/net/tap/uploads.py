@@ -85,6 +85,12 @@ class Batch:
         self.results: list[RecordResult] = []
         self.waiting: deque[int] = deque()
         self.unanswered = 0
+        self.taken_through = 0
+        """Places below it were taken at least once."""
+        self.taken: set[int] = set()
+        """Hashes of the records at those places."""
+        self.again: set[int] = set()
+        """Places whose record stands earlier in the batch as well."""
         self.told = False
         """Whether its last page was read after it was done."""
 
@@ -99,6 +105,11 @@ class Taken(msgspec.Struct, frozen=True):
     batch: Batch
     place: int
     record: OfflineRecord
+
+    @property
+    def again(self) -> bool:
+        """Whether the same record stands earlier in the batch: it is posted once."""
+        return self.place in self.batch.again
 
 
 class Uploads:
@@ -199,8 +210,9 @@ class Uploads:
             if batch.waiting:
                 place = batch.waiting.popleft()
                 start = place * RECORD_BYTES
-                record = read_record(bytes(batch.octets[start : start + RECORD_BYTES]))
-                return Taken(batch, place, record)
+                octets = bytes(batch.octets[start : start + RECORD_BYTES])
+                _note_taken(batch, place, octets)
+                return Taken(batch, place, read_record(octets))
         return None
 
     def put_back(self, taken: Taken) -> None:
@@ -252,8 +264,20 @@ class Uploads:
         self._room.give_back(batch.opened.count)
         batch.octets = bytearray()
         batch.waiting.clear()
+        batch.taken.clear()
         if batch in self._posting:
             self._posting.remove(batch)
+
+
+def _note_taken(batch: Batch, place: int, octets: bytes) -> None:
+    """Places are taken in order the first time; one that was put back says nothing new."""
+    if place < batch.taken_through:
+        return
+    batch.taken_through = place + 1
+    named = hash(octets)
+    if named in batch.taken:
+        batch.again.add(place)
+    batch.taken.add(named)
 
 
 def _proof(batch: Batch) -> BatchProblem:

@@ -370,6 +370,20 @@ def test_a_tap_off_that_came_too_late_opens_its_journey_again() -> None:
     assert (posting.transfers, posting.opens) == ((back(leg(300, TRN)),), again)
 
 
+@pytest.mark.parametrize(("transit_minor", "opens"), [(1_100, True), (1_099, False)])
+def test_money_back_that_is_taken_again_leaves_a_journey_only_what_is_left(
+    transit_minor: int, opens: bool
+) -> None:
+    """A tap-off that gave 400 back is reversed: 400 are taken, and 700 set aside beside them."""
+    credit = original(
+        kind=Kind.FARE_CREDIT, approved_minor=400, purse=TRN, legs=(back(leg(400, TRN)),),
+        hold=journey(700, expires_at_us=NOON_US + HOUR_US), original_id=55,
+    )  # fmt: skip
+    posting = posted(about(Kind.REVERSAL), facts(holder=holder_of(transit_minor), original=credit))
+    assert posting.transfers == (leg(400, TRN),)
+    assert (posting.opens is not None) is opens
+
+
 def test_a_tap_on_that_is_reversed_frees_what_it_set_aside() -> None:
     entry = original(kind=Kind.TAP_ON, approved_minor=0, purse=TRN)
     known = facts(original=entry, holds=(journey(),))

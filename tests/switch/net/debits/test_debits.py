@@ -5,8 +5,10 @@ from __future__ import annotations
 import anyio
 
 from switch.ledger.debits import DEBIT_FILE, DebitState
-from switch.net.debits import collecting
+from switch.net.debits import collecting, desk
+from switch.net.debits.assembly import debit_desk
 from switch.net.debits.requests import key_of
+from tests.switch.net.debits.conftest import CONFIG
 
 
 async def test_each_row_gets_its_code_and_its_money_moves_once(house, debit_file):
@@ -179,6 +181,21 @@ async def test_two_senders_of_one_file_and_two_workers_of_it_are_one(house, debi
     assert sorted(statuses) == [200, 201]
     async with house.working(), house.working():
         assert (await house.ended("f"))["collected_count"] == 700
+
+
+async def test_who_reads_a_result_slowly_keeps_nobody_waiting(house, debit_file, monkeypatch):
+    monkeypatch.setattr(desk, "ROWS_PER_PAGE", 1)
+    await house.send("f", debit_file([("NOBODY", 1)] * 3))
+    of_house = debit_desk(CONFIG, house.database, house.worker.calendar, house.worker.clock)
+    with anyio.fail_after(20):
+        file = await of_house.file("water", "f")
+        slow = [of_house.result(file) for _ in range(desk.CALLS_AT_ONCE)]
+        for reader in slow:
+            assert (await anext(reader)).startswith(b"3|")
+            assert b"|P0" in await anext(reader)
+        assert (await of_house.file("water", "f")) == file
+        for reader in slow:
+            assert len([part async for part in reader]) == 3, "two rows and the trailer"
 
 
 def test_every_state_is_reached_and_ends():

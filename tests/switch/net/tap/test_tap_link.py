@@ -200,6 +200,16 @@ async def test_of_a_batch_that_is_not_proven_nothing_is_posted(
     assert approver.requests == []
 
 
+async def test_a_record_that_stands_twice_in_a_batch_is_told_as_posted_once(edge, approver, record):
+    depot = await edge.concentrator()
+    for batch in (1, 2):  # sent once more it is told the same
+        records = (record(1), record(2), record(1))
+        answers = await depot.upload(records, batch)
+        assert {answer.problem for answer in answers} == {BatchProblem.NONE}
+        told = [result.status for result in await depot.results(3, batch=batch)]
+        assert told == [RecordStatus.POSTED, RecordStatus.POSTED, RecordStatus.DUPLICATE]
+
+
 async def test_what_becomes_of_a_record_is_told_as_it_is(edge, approver, record):
     depot = await edge.concentrator()
     told = []
