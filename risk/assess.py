@@ -2,67 +2,58 @@
 
 All rules of a stage are evaluated, so that overlap and each rule's own share are known; the
 stages below a red decline are not. Among several declines of a stage the outcome that comes
-first in `Outcome` is answered, then the rule that stands first in the ruleset.
+first in `Outcome` is answered, then the rule that stands first in the ruleset; a challenge is
+answered only where nothing declines outright. A rule that fires is recorded in any case, and
+does nothing where it is snoozed for the card or a canary that the card is not in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import StrEnum
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
-
-import msgspec
 
 from protocols.message import Kind, Outcome
 from risk.facts import Facts
-from risk.rules import Allow, Decline, Review, Stage, Tag, Then
+from risk.record import (
+    Assessment,
+    Effect,
+    Effects,
+    ListAddition,
+    ReviewRequest,
+    RuleResult,
+    StoredResultsInvalid,
+    Tagged,
+    decode_results,
+    encode_results,
+)
+from risk.rules import (
+    AddToList,
+    Allow,
+    Challenge,
+    Decline,
+    ForceOnline,
+    Mark,
+    Review,
+    Stage,
+    Tag,
+    Then,
+)
+from risk.snooze import Snoozed, in_canary
 
-
-class Effect(StrEnum):
-    """What a rule that fired, or couldn't tell, came to."""
-
-    DECLINED = "declined"
-    ALLOWED = "allowed"
-    OVERRIDDEN = "overridden"
-    TAGGED = "tagged"
-    QUEUED = "queued"
-    WATCHED = "watched"
-    UNKNOWN = "unknown"
-    FAILED = "failed"
-
-
-class RuleResult(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One rule that fired, was unknown or failed.
-
-    `outcome` is what it would answer, if it declines. `why` names the missing facts of an
-    unknown rule, the kind of fault of a failed one, the tag or the queue.
-    """
-
-    rule_id: str
-    version: int
-    stage: Stage
-    effect: Effect
-    outcome: Outcome | None = None
-    why: str = ""
-
-
-class Assessment(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The decision of a ruleset about one request, and all that led to it.
-
-    `decision` is APPROVED when nothing declines. The deciding rule is the one that declined,
-    or the green one that kept an amber rule from declining; `reason` is its own text and
-    `because` the figures of its condition ("{card}" stands for the card, which is not known
-    here). `features` holds the counters that were asked for; None is unknown.
-    """
-
-    decision: Outcome
-    ruleset_hash: str
-    rule_id: str = ""
-    rule_version: int = 0
-    reason: str = ""
-    because: str = ""
-    results: tuple[RuleResult, ...] = ()
-    features: dict[str, int | None] = {}
+__all__ = [
+    "Assessment",
+    "CompiledRule",
+    "CompiledRuleset",
+    "Effect",
+    "Effects",
+    "Evaluation",
+    "Plan",
+    "RuleResult",
+    "StoredResultsInvalid",
+    "Test",
+    "decode_results",
+    "encode_results",
+]
 
 
 class Evaluation:
@@ -72,18 +63,21 @@ class Evaluation:
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self.features: dict[str, int | None] = {}
+        self.features: dict[str, int | str | None] = {}
         self.missing: list[str] = []
 
 
 Test = Callable[[Evaluation], bool | None]
 """True, False, or None for unknown; names what was missing in `Evaluation.missing`."""
 
+EVERY_CARD_PERCENT = 100
+
 
 class CompiledRule(NamedTuple):
     """A rule ready to run; `because` says which figures made it fire.
 
-    `expires_us` is exclusive, in epoch microseconds.
+    `expires_us` is exclusive, in epoch microseconds. `marks` are what it does beside the
+    decision; `additions` are those of them that put something on a list.
     """
 
     id: str
@@ -94,15 +88,30 @@ class CompiledRule(NamedTuple):
     expires_us: int
     test: Test
     because: Callable[[Evaluation], str]
+    marks: tuple[Mark, ...] = ()
+    additions: tuple[ListAddition, ...] = ()
+    canary_percent: int = EVERY_CARD_PERCENT
 
 
 class Plan(NamedTuple):
-    """The rules that can be about one kind of request, by stage, in the ruleset's order."""
+    """The rules that can be about one kind of request, by stage, in the ruleset's order.
+
+    Those in `cut_out` are recorded and not evaluated.
+    """
 
     red: tuple[CompiledRule, ...]
     green: tuple[CompiledRule, ...]
     amber: tuple[CompiledRule, ...]
     watch: tuple[CompiledRule, ...]
+    cut_out: tuple[CompiledRule, ...] = ()
+
+    def without(self, rule_ids: frozenset[str]) -> Plan:
+        stages = (self.red, self.green, self.amber, self.watch)
+        red, green, amber, watch = (
+            tuple(rule for rule in stage if rule.id not in rule_ids) for stage in stages
+        )
+        cut = tuple(rule for stage in stages for rule in stage if rule.id in rule_ids)
+        return Plan(red, green, amber, watch, self.cut_out + cut)
 
 
 class _Fired(NamedTuple):
@@ -116,47 +125,65 @@ class _Fired(NamedTuple):
 
 _PRECEDENCE = {outcome: position for position, outcome in enumerate(Outcome)}
 _FAILED_REASON = "a rule could not be evaluated"
+_NO_SNOOZES: Snoozed = {}
 
 
 class CompiledRuleset:
     """A ruleset ready to run. Immutable; `assess` may be called from anywhere."""
 
-    __slots__ = ("_plans", "hash")
+    __slots__ = ("_plans", "_snoozed", "hash")
 
-    def __init__(self, hash_: str, plans: dict[Kind, Plan]) -> None:
+    def __init__(self, hash_: str, plans: dict[Kind, Plan], snoozed: Snoozed = _NO_SNOOZES) -> None:
         self.hash = hash_
         self._plans = plans
+        self._snoozed = snoozed
+
+    def with_snoozes(self, snoozed: Snoozed) -> CompiledRuleset:
+        """The same rules, with these snoozes instead of those before; see `compile_snoozes`."""
+        return CompiledRuleset(self.hash, self._plans, snoozed)
+
+    def without(self, rule_ids: Iterable[str]) -> CompiledRuleset:
+        """The same ruleset with these rules cut out: recorded, and not evaluated."""
+        cut = frozenset(rule_ids)
+        plans = {kind: plan.without(cut) for kind, plan in self._plans.items()}
+        return CompiledRuleset(self.hash, plans, self._snoozed)
+
+    def plan(self, kind: Kind) -> Plan:
+        """The rules that can be about a kind, for who measures them."""
+        return self._plans[kind]
 
     def assess(self, facts: Facts) -> Assessment:
         """Decide about one request. Pure: the same facts give the same assessment."""
-        evaluation = Evaluation(facts)
+        run = _Run(Evaluation(facts), self._snoozed)
         plan = self._plans[facts.kind]
-        results: list[RuleResult] = []
-        deciding = _first(_run(plan.red, evaluation, results, None))
+        deciding = _first(run.stage(plan.red, allowed=False))
         overriding: _Fired | None = None
         if deciding is None:
-            allows = _run(plan.green, evaluation, results, None)
-            allowed = allows[0] if allows else None
-            deciding = _first(_run(plan.amber, evaluation, results, allowed))
-            if allowed is not None and deciding is not None:
-                overriding, deciding = allowed, None
-        _run(plan.watch, evaluation, results, None)
-        return self._concluded(evaluation, results, deciding, overriding)
+            allows = run.stage(plan.green, allowed=False)
+            deciding = _first(run.stage(plan.amber, allowed=bool(allows)))
+            if allows and deciding is not None:
+                overriding, deciding = allows[0], None
+        run.stage(plan.watch, allowed=False)
+        if plan.cut_out:
+            run.results += [_result(rule, Effect.CUT_OUT) for rule in plan.cut_out]
+        return self._concluded(run, deciding, overriding)
 
     def _concluded(
-        self,
-        evaluation: Evaluation,
-        results: list[RuleResult],
-        deciding: _Fired | None,
-        overriding: _Fired | None,
+        self, run: _Run, deciding: _Fired | None, overriding: _Fired | None
     ) -> Assessment:
         decision = Outcome.APPROVED
+        challenge = ""
         if deciding is not None and deciding.outcome is not None:
             decision = deciding.outcome
+            then = deciding.rule.then
+            challenge = then.method if isinstance(then, Challenge) and not deciding.failed else ""
+        effects = _effects(run, challenge) if run.marking or challenge else None
+        features = run.evaluation.features
+        results = tuple(run.results)
         speaking = deciding or overriding
         if speaking is None:
             return Assessment(
-                decision, self.hash, results=tuple(results), features=evaluation.features
+                decision, self.hash, results=results, features=features, effects=effects
             )
         rule = speaking.rule
         return Assessment(
@@ -165,79 +192,146 @@ class CompiledRuleset:
             rule.id,
             rule.version,
             speaking.reason,
-            "" if speaking.failed else rule.because(evaluation),
-            tuple(results),
-            evaluation.features,
+            "" if speaking.failed else rule.because(run.evaluation),
+            results,
+            features,
+            effects,
         )
 
 
-def _run(
-    rules: tuple[CompiledRule, ...],
-    evaluation: Evaluation,
-    results: list[RuleResult],
-    allowed: _Fired | None,
-) -> list[_Fired]:
-    """Evaluate a stage, record what fired or was unknown, and return what wants to decide."""
-    fired: list[_Fired] = []
-    now_us = evaluation.facts.now_us
-    missing = evaluation.missing
-    for rule in rules:
-        if rule.expires_us <= now_us:
-            continue
-        if missing:
-            missing.clear()
-        try:
-            holds = rule.test(evaluation)
-        except Exception as fault:  # noqa: BLE001 - whatever a rule does, the gate must get an answer
-            failed = _failed(rule, fault, results)
-            if failed is not None:
-                fired.append(failed)
-            continue
-        if holds is False:
-            continue
-        if holds is None:
-            why = ", ".join(dict.fromkeys(missing))
-            results.append(_result(rule, Effect.UNKNOWN, None, f"{why} is missing"))
-            continue
-        want = _fired(rule, results, overridden=allowed is not None)
-        if want is not None:
-            fired.append(want)
-    return fired
+class _Run:
+    """One assessment under way: what was recorded, and whose marks are to be left."""
 
+    __slots__ = ("evaluation", "marking", "results", "snoozed")
 
-def _fired(rule: CompiledRule, results: list[RuleResult], *, overridden: bool) -> _Fired | None:
-    then = rule.then
-    if rule.stage is Stage.WATCH:
-        outcome = then.outcome if isinstance(then, Decline) else None
-        results.append(_result(rule, Effect.WATCHED, outcome))
+    def __init__(self, evaluation: Evaluation, snoozed: Snoozed) -> None:
+        self.evaluation = evaluation
+        self.snoozed = snoozed
+        self.results: list[RuleResult] = []
+        self.marking: list[CompiledRule] = []
+
+    def stage(self, rules: tuple[CompiledRule, ...], *, allowed: bool) -> list[_Fired]:
+        """Evaluate a stage, record what fired or was unknown, and return what would decide."""
+        fired: list[_Fired] = []
+        evaluation = self.evaluation
+        now_us = evaluation.facts.now_us
+        missing = evaluation.missing
+        for rule in rules:
+            if rule.expires_us <= now_us:
+                continue
+            if missing:
+                missing.clear()
+            try:
+                holds = rule.test(evaluation)
+            except Exception as fault:  # noqa: BLE001 - whatever a rule does, the gate must get an answer
+                want = self.failed(rule, fault)
+            else:
+                if holds is False:
+                    continue
+                if holds is None:
+                    self.unknown(rule)
+                    continue
+                want = self.fired(rule, allowed=allowed)
+            if want is not None:
+                fired.append(want)
+        return fired
+
+    def unknown(self, rule: CompiledRule) -> None:
+        why = ", ".join(dict.fromkeys(self.evaluation.missing))
+        self.results.append(_result(rule, Effect.UNKNOWN, None, f"{why} is missing"))
+
+    def failed(self, rule: CompiledRule, fault: Exception) -> _Fired | None:
+        """Only the kind of fault is kept: its text may hold what must not be stored."""
+        declines = rule.declines_on_error and rule.stage in (Stage.RED, Stage.AMBER)
+        outcome = Outcome.DO_NOT_HONOUR if declines else None
+        self.results.append(_result(rule, Effect.FAILED, outcome, type(fault).__name__))
+        return _Fired(rule, outcome, _FAILED_REASON, failed=True) if declines else None
+
+    def fired(self, rule: CompiledRule, *, allowed: bool) -> _Fired | None:
+        spared = self.spared(rule)
+        if spared is not None:
+            self.results.append(_result(rule, spared, _outcome(rule.then)))
+            return None
+        then = rule.then
+        if isinstance(then, Decline):
+            self.decides(rule, Effect.DECLINED, then.outcome, allowed=allowed)
+            return _Fired(rule, then.outcome, then.reason, failed=False)
+        if isinstance(then, Allow):
+            self.decides(rule, Effect.ALLOWED, None, allowed=False)
+            return _Fired(rule, None, then.reason, failed=False)
+        if isinstance(then, Challenge):
+            return self.challenges(rule, then, allowed=allowed)
+        effect, why = _marked(then)
+        self.results.append(_result(rule, effect, None, why))
+        self.marking.append(rule)
         return None
+
+    def spared(self, rule: CompiledRule) -> Effect | None:
+        """Why a rule that fired does nothing about this card, if so."""
+        facts = self.evaluation.facts
+        if rule.stage is Stage.WATCH:
+            return Effect.WATCHED
+        if self.snoozed and rule.stage is not Stage.RED:
+            until_us = self.snoozed.get((rule.id, facts.card_id), 0)
+            if facts.now_us < until_us:
+                return Effect.SNOOZED
+        percent = rule.canary_percent
+        if percent < EVERY_CARD_PERCENT and not in_canary(rule.id, percent, facts):
+            return Effect.HELD
+        return None
+
+    def challenges(self, rule: CompiledRule, then: Challenge, *, allowed: bool) -> _Fired | None:
+        answered = self.evaluation.facts.pin
+        if answered == "":
+            self.evaluation.missing.append(then.method)
+            self.unknown(rule)
+            return None
+        if answered == "verified":
+            self.decides(rule, Effect.MET, None, allowed=False)
+            return None
+        self.decides(rule, Effect.CHALLENGED, Outcome.PIN_REQUIRED, allowed=allowed)
+        return _Fired(rule, Outcome.PIN_REQUIRED, then.reason, failed=False)
+
+    def decides(
+        self, rule: CompiledRule, effect: Effect, outcome: Outcome | None, *, allowed: bool
+    ) -> None:
+        """Record it; what an allow overrides leaves no mark either."""
+        self.results.append(_result(rule, Effect.OVERRIDDEN if allowed else effect, outcome))
+        if rule.marks and not allowed:
+            self.marking.append(rule)
+
+
+def _effects(run: _Run, challenge: str) -> Effects:
+    marks = [(mark, rule) for rule in run.marking for mark in rule.marks]
+    return Effects(
+        challenge,
+        tuple(ReviewRequest(m.queue, rule.id) for m, rule in marks if isinstance(m, Review)),
+        tuple(Tagged(m.tag, rule.id) for m, rule in marks if isinstance(m, Tag)),
+        tuple(addition for rule in run.marking for addition in rule.additions),
+        any(isinstance(mark, ForceOnline) for mark, _ in marks),
+    )
+
+
+def _marked(mark: Mark) -> tuple[Effect, str]:
+    match mark:
+        case Tag(tag=tag):
+            return Effect.TAGGED, tag
+        case Review(queue=queue):
+            return Effect.QUEUED, queue
+        case AddToList(list=name):
+            return Effect.LISTED, name
+        case ForceOnline():
+            return Effect.FORCED_ONLINE, ""
+
+
+def _outcome(then: Then) -> Outcome | None:
     if isinstance(then, Decline):
-        effect = Effect.OVERRIDDEN if overridden else Effect.DECLINED
-        results.append(_result(rule, effect, then.outcome))
-        return _Fired(rule, then.outcome, then.reason, failed=False)
-    if isinstance(then, Allow):
-        results.append(_result(rule, Effect.ALLOWED, None))
-        return _Fired(rule, None, then.reason, failed=False)
-    results.append(_marked(rule, then))
-    return None
-
-
-def _marked(rule: CompiledRule, then: Tag | Review) -> RuleResult:
-    if isinstance(then, Tag):
-        return _result(rule, Effect.TAGGED, None, then.tag)
-    return _result(rule, Effect.QUEUED, None, then.queue)
-
-
-def _failed(rule: CompiledRule, fault: Exception, results: list[RuleResult]) -> _Fired | None:
-    """Only the kind of fault is kept: its text may hold what must not be stored."""
-    declines = rule.declines_on_error and rule.stage in (Stage.RED, Stage.AMBER)
-    outcome = Outcome.DO_NOT_HONOUR if declines else None
-    results.append(_result(rule, Effect.FAILED, outcome, type(fault).__name__))
-    return _Fired(rule, outcome, _FAILED_REASON, failed=True) if declines else None
+        return then.outcome
+    return Outcome.PIN_REQUIRED if isinstance(then, Challenge) else None
 
 
 def _result(
-    rule: CompiledRule, effect: Effect, outcome: Outcome | None, why: str = ""
+    rule: CompiledRule, effect: Effect, outcome: Outcome | None = None, why: str = ""
 ) -> RuleResult:
     return RuleResult(rule.id, rule.version, rule.stage, effect, outcome, why)
 
@@ -245,27 +339,9 @@ def _result(
 def _first(fired: list[_Fired]) -> _Fired | None:
     if not fired:
         return None
-    return min(fired, key=lambda each: _PRECEDENCE[each.outcome or Outcome.APPROVED])
+    return min(fired, key=_rank)
 
 
-class StoredResultsInvalid(ValueError):
-    """Stored results that can't be read; they were not written by `encode_results`."""
-
-
-_encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Assessment)
-
-
-def encode_results(assessment: Assessment) -> bytes:
-    """The assessment as compact JSON for the authorization's row; empty fields are left out."""
-    return _encoder.encode(assessment)
-
-
-def decode_results(stored: bytes) -> Assessment:
-    """The assessment of a row; raises `StoredResultsInvalid` without quoting what was stored."""
-    try:
-        return _decoder.decode(stored)
-    except msgspec.DecodeError:
-        raise StoredResultsInvalid(
-            "the stored rule results are not an assessment; check which version wrote the row"
-        ) from None
+def _rank(fired: _Fired) -> tuple[bool, int]:
+    challenge = fired.outcome is Outcome.PIN_REQUIRED
+    return challenge, _PRECEDENCE[fired.outcome or Outcome.APPROVED]

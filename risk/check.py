@@ -10,48 +10,46 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from importlib import resources
-from typing import get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from protocols.card_number import mask_digit_runs
-from protocols.message import Outcome
-from risk.check_leaf import Names, leaf_findings
-from risk.conditions import (
-    DEPTH_MAX,
-    LEAVES_MAX,
-    Condition,
-    FactOperand,
-    FeatureOperand,
-    InList,
-    depth,
-    leaves,
-    operands,
+from risk.check_features import feature_findings
+from risk.check_leaf import Names, condition_findings
+from risk.conditions import FeatureOperand, InList, leaves, operands
+from risk.cost import RULE_NS_MAX, RULESET_NS_MAX, estimate
+from risk.features import FEATURES_PER_KEY_MAX, TRAVEL, CalendarDay, Key
+from risk.findings import (
+    FINDINGS_MAX,
+    Finding,
+    RulesetError,
+    Severity,
+    error,
+    holds_digit_run,
+    one_of,
+    warning,
 )
-from risk.features import (
-    FEATURES_PER_KEY_MAX,
-    TRAVEL,
-    Aggregate,
-    Basis,
-    CalendarDay,
-    CalendarMonth,
-    DistinctField,
-    Feature,
-    Key,
-)
-from risk.findings import FINDINGS_MAX, Finding, RulesetError, Severity, error, one_of, warning
 from risk.lists import NamedList, merged
 from risk.moments import Settings, microseconds
+from risk.overlap import out_of_scope, shadowing
 from risk.places import SPAN_DEGREES_MAX, spread_too_far
 from risk.read import read_ruleset
-from risk.rules import RULE_OUTCOMES, Allow, Decline, OnError, Rule, Stage
+from risk.rules import (
+    RULE_OUTCOMES,
+    AddToList,
+    Allow,
+    Challenge,
+    Decline,
+    OnError,
+    Rule,
+    Stage,
+)
 from risk.ruleset import Ruleset
 from risk.vocabulary import CURRENT_FACTS, PAST_FACTS
 
 _MEDIUM = re.compile(r"\A(?:[0-9a-f]{2}){16,64}\Z")
 """Hex of 128 bits or more: no card number is that long, so none can be listed by accident."""
-_WITH_FIELD = frozenset({Aggregate.DISTINCT, Aggregate.SUM})
 
 
 def check(text: str, path: str = "", *, now_us: int | None = None) -> list[Finding]:
@@ -104,11 +102,12 @@ def ruleset_findings(
     found: list[Finding] = []
     found += _settings_findings(ruleset)
     for position, feature in enumerate(ruleset.features):
-        found += _feature_findings(feature, f"features[{position}]", past)
+        found += feature_findings(feature, f"features[{position}]", past)
     for position, rule in enumerate(ruleset.rules):
         found += _rule_findings(rule, f"rules[{position}]", current, now_us)
     for position, named in enumerate(ruleset.lists):
         found += _list_findings(named, f"lists[{position}]", now_us)
+    found += _cost_findings(ruleset)
     found += _whole_findings(ruleset)
     return found[:FINDINGS_MAX]
 
@@ -139,73 +138,37 @@ def _clock_changes(settings: Settings) -> bool | None:
     return len({datetime(2026, month, 15, tzinfo=zone).utcoffset() for month in range(1, 13)}) > 1
 
 
-def _feature_findings(feature: Feature, path: str, names: Names) -> Iterator[Finding]:
-    if feature.id in CURRENT_FACTS:
-        yield error(f"{path}.id", "expected a name that isn't the name of a fact")
-    match feature.aggregate:
-        case Aggregate.DISTINCT if feature.field in (None, "amount"):
-            yield error(f"{path}.field", f"expected {one_of(get_args(DistinctField))} to count")
-        case Aggregate.SUM if feature.field not in (None, "amount"):
-            yield error(f"{path}.field", "expected amount or nothing: only amounts are summed")
-        case _ if feature.field is not None and feature.aggregate not in _WITH_FIELD:
-            yield error(f"{path}.field", "expected nothing: only distinct and sum have a field")
-        case _:
-            pass
-    if feature.aggregate in TRAVEL and feature.same == "stop":
-        yield error(f"{path}.same", "expected nothing: from a stop to itself nobody travels")
-    if feature.codes and feature.basis is not Basis.DECLINED:
-        yield error(f"{path}.codes", 'expected nothing, unless basis = "declined"')
-    if Outcome.APPROVED in feature.codes:
-        yield error(f"{path}.codes", "expected outcomes of declines")
-    if _holds_digit_run(feature.noun):
-        yield error(f"{path}.noun", "expected words, without a long number")
-    if isinstance(feature.window, CalendarMonth):
-        yield from _month_findings(feature, path)
-    elif feature.where is None or not _reads_kind(feature.where):
-        yield warning(
-            f"{path}.where",
-            "expected the kinds to be named; without that loads and purchases count alike",
-        )
-    if feature.where is not None:
-        yield from _condition_findings(feature.where, f"{path}.where", names)
-
-
-def _month_findings(feature: Feature, path: str) -> Iterator[Finding]:
-    why = "a month is served by the account's running totals"
-    if feature.key is not Key.ACCOUNT:
-        yield error(f"{path}.key", f"expected account, for {why}")
-    if feature.aggregate not in (Aggregate.COUNT, Aggregate.SUM):
-        yield error(f"{path}.aggregate", f"expected count or sum, for {why}")
-    if feature.basis is not Basis.APPROVED:
-        yield error(f"{path}.basis", f"expected approved, for {why} of approved purchases")
-    for field in ("where", "same"):
-        if getattr(feature, field) is not None:
-            yield error(
-                f"{path}.{field}", f"expected nothing, for {why}, which keep no single events"
-            )
-    if feature.restores is not (feature.aggregate is Aggregate.SUM):
-        yield error(
-            f"{path}.on_reversal",
-            f"expected restore for a sum and keep for a count, for {why} so kept",
-        )
-
-
-def _reads_kind(condition: Condition) -> bool:
-    return any(
-        isinstance(operand, FactOperand) and operand.name == "kind"
-        for _, leaf in leaves(condition, "")
-        for operand in operands(leaf)
-    )
-
-
 def _rule_findings(rule: Rule, path: str, names: Names, now_us: int | None) -> Iterator[Finding]:
     yield from _effect_findings(rule, path)
     for field in ("name", "owner", "ticket"):
-        if _holds_digit_run(getattr(rule, field)):
+        if holds_digit_run(getattr(rule, field)):
             yield error(f"{path}.{field}", "expected words, without a long number")
     if now_us is not None and rule.expires_at and microseconds(rule.expires_at) <= now_us:
         yield warning(f"{path}.expires_at", "expected a time to come; the rule has expired")
-    yield from _condition_findings(rule.when, f"{path}.when", names)
+    yield from _list_uses(rule, path, names)
+    at = f"{path}.when"
+    found = list(condition_findings(rule.when, at, names, spares=isinstance(rule.then, Allow)))
+    yield from found
+    if not any(finding.severity is Severity.ERROR for finding in found):
+        for place in out_of_scope(rule, at):
+            yield error(place, "expected what can hold within the rule's scope; this never does")
+
+
+def _list_uses(rule: Rule, path: str, names: Names) -> Iterator[Finding]:
+    """Lists that a rule names outside its condition."""
+    used = [
+        (f"{path}.scope.except[{position}]", name)
+        for position, name in enumerate(rule.scope.except_lists)
+    ]
+    used += [
+        (f"{path}.{at}.add_to_list", mark.list)
+        for at, mark in (("then", rule.then), *((f"also[{n}]", m) for n, m in enumerate(rule.also)))
+        if isinstance(mark, AddToList)
+    ]
+    for at, name in used:
+        if name not in names.lists:
+            known = f"a declared list: {one_of(names.lists, name)}"
+            yield error(at, f"expected {known if names.lists else 'a list under [[lists]]'}")
 
 
 def _effect_findings(rule: Rule, path: str) -> Iterator[Finding]:
@@ -215,25 +178,19 @@ def _effect_findings(rule: Rule, path: str) -> Iterator[Finding]:
     if rule.stage is Stage.GREEN and not isinstance(then, Allow):
         yield error(f"{path}.then", "expected allow, which is all that a green rule does")
     if rule.stage is Stage.AMBER and isinstance(then, Allow):
-        yield error(f"{path}.then", "expected decline, tag or review; an allow is a green rule")
+        yield error(
+            f"{path}.then", "expected decline, challenge or a mark; an allow is a green rule"
+        )
+    if rule.stage is Stage.WATCH and rule.canary_percent is not None:
+        yield error(f"{path}.canary_percent", "expected nothing: a watch rule is never in force")
     if rule.stage is Stage.GREEN and rule.expires_at is None:
         yield error(f"{path}.expires_at", "expected an end, for an allow must not be forgotten")
     if rule.stage in (Stage.GREEN, Stage.WATCH) and rule.on_error is OnError.DECLINE:
         yield error(f"{path}.on_error", "expected skip: a green or watch rule never declines")
     if isinstance(then, Decline) and then.outcome not in RULE_OUTCOMES:
         yield error(f"{path}.then.decline", f"expected {one_of(RULE_OUTCOMES)}")
-    if isinstance(then, Decline | Allow) and _holds_digit_run(then.reason):
+    if isinstance(then, Decline | Allow | Challenge) and holds_digit_run(then.reason):
         yield error(f"{path}.then.reason", "expected words, without a long number")
-
-
-def _condition_findings(condition: Condition, path: str, names: Names) -> Iterator[Finding]:
-    if depth(condition) > DEPTH_MAX:
-        yield error(path, f"expected at most {DEPTH_MAX} levels; split the rule")
-    found = list(leaves(condition, path))
-    if not 1 <= len(found) <= LEAVES_MAX:
-        yield error(path, f"expected 1 to {LEAVES_MAX} comparisons; split the rule")
-    for at, leaf in found[:LEAVES_MAX]:
-        yield from leaf_findings(leaf, at, names)
 
 
 def _list_findings(named: NamedList, path: str, now_us: int | None) -> Iterator[Finding]:
@@ -247,7 +204,7 @@ def _list_findings(named: NamedList, path: str, now_us: int | None) -> Iterator[
                 f"{at}.value",
                 "expected the hash of a medium, 32 small hex digits or more; never a card number",
             )
-        if _holds_digit_run(entry.reason):
+        if holds_digit_run(entry.reason):
             yield error(f"{at}.reason", "expected words, without a long number")
         if entry.from_ and entry.until and entry.until <= entry.from_:
             yield error(f"{at}.until", "expected a time after from")
@@ -283,7 +240,7 @@ def _whole_findings(ruleset: Ruleset) -> Iterator[Finding]:
 
 
 def _place_findings(ruleset: Ruleset) -> Iterator[Finding]:
-    if any(_holds_digit_run(stop) for stop in ruleset.places):
+    if any(holds_digit_run(stop) for stop in ruleset.places):
         yield error("places", "expected stops as line/stop, without a long number")
     if spread_too_far(ruleset.places.values()):
         yield error(
@@ -316,6 +273,8 @@ def _unused(ruleset: Ruleset) -> Iterator[Finding]:
     found = [leaf for condition in conditions for _, leaf in leaves(condition, "")]
     features = {op.id for leaf in found for op in operands(leaf) if isinstance(op, FeatureOperand)}
     lists = {leaf.list for leaf in found if isinstance(leaf, InList)}
+    for rule in ruleset.rules:
+        lists |= {*rule.scope.except_lists}
     for position, feature in enumerate(ruleset.features):
         if feature.id not in features:
             yield warning(f"features[{position}]", "expected a rule that uses it; none does")
@@ -334,7 +293,28 @@ def _shadowed(rules: tuple[Rule, ...]) -> Iterator[Finding]:
                 f"expected a condition of its own; rules[{first[same]}] fires in the same cases",
             )
         first.setdefault(same, position)
+    repeats = set(range(len(rules))) - set(first.values())
+    for behind, before in shadowing(rules):
+        if behind not in repeats and before not in repeats:
+            yield warning(
+                f"rules[{behind}].when",
+                f"expected cases of its own; rules[{before}] declines in all of these already",
+            )
 
 
-def _holds_digit_run(text: str) -> bool:
-    return mask_digit_runs(text) != text
+def _cost_findings(ruleset: Ruleset) -> Iterator[Finding]:
+    """Only an estimate, so that an officer sees early what the cut-out would do later."""
+    found = estimate(ruleset)
+    if found.worst_kind_ns > RULESET_NS_MAX:
+        yield warning(
+            "rules",
+            f"expected at most {RULESET_NS_MAX // 1000:,} µs for one request; an estimate of this "
+            f"is {found.worst_kind_ns // 1000:,}",
+        )
+    for position, cost_ns in enumerate(found.rules_ns):
+        if cost_ns > RULE_NS_MAX:
+            yield warning(
+                f"rules[{position}].when",
+                f"expected at most {RULE_NS_MAX // 1000} µs for one rule; an estimate of this is "
+                f"{cost_ns // 1000}",
+            )

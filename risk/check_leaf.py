@@ -13,8 +13,11 @@ from typing import assert_never
 import msgspec
 
 from risk.conditions import (
+    DEPTH_MAX,
+    LEAVES_MAX,
     Between,
     Compare,
+    Condition,
     Constant,
     CurrentOperand,
     FactOperand,
@@ -24,15 +27,19 @@ from risk.conditions import (
     Leaf,
     Membership,
     Operand,
+    PercentOperand,
     Relation,
     StartsWith,
     SumOperand,
+    depth,
+    leaves,
     operands,
 )
 from risk.features import Feature
-from risk.findings import Finding, error, one_of, warning
+from risk.findings import Finding, Severity, error, one_of, warning
 from risk.lists import NamedList
-from risk.vocabulary import CURRENT_FACTS, ORDERED_UNITS, FactWord, Unit
+from risk.overlap import contradictions
+from risk.vocabulary import CURRENT_FACTS, ORDERED_UNITS, PAST_FACTS, FactWord, Unit
 
 _ADDABLE = frozenset({Unit.MONEY, Unit.COUNT, Unit.SECONDS, Unit.METRES})
 _MERCHANT_CATEGORY = re.compile(r"\A[0-9]{4}\Z")
@@ -105,6 +112,8 @@ def _apart(operand: Operand, at: str) -> Iterator[tuple[str, Operand]]:
         case SumOperand(terms=(first, *others)):
             yield from _apart(first, at)
             yield from ((f"{at}.plus", term) for term in others)
+        case PercentOperand(of=whole):
+            yield from _apart(whole, at)
         case FactOperand():
             yield f"{at}.fact", operand
         case FeatureOperand():
@@ -169,6 +178,8 @@ def _wrong_sums(leaf: Leaf, path: str, names: Names) -> Iterator[Finding]:
     elif isinstance(leaf, Between):
         whole += [leaf.low, leaf.high]
     for operand in whole:
+        if isinstance(operand, PercentOperand) and unit_of(operand, names) not in _ADDABLE:
+            yield error(f"{path}.percent", "expected a part of an amount, a count or a duration")
         if not isinstance(operand, SumOperand):
             continue
         units = {unit_of(term, names) for term in operand.terms} - {None}
@@ -190,12 +201,73 @@ def _unfit(left: Operand, right: Operand, path: str, names: Names) -> Iterator[F
     if isinstance(value, str) is not (unit is Unit.TEXT):
         expected = "a text in quotes" if unit is Unit.TEXT else f"a whole number, {_said(unit)}"
         yield error(path, f"expected {expected}")
-    elif isinstance(value, str) and isinstance(left, FactOperand):
-        word = names.facts[left.name]
+    elif isinstance(value, str):
+        name, word = _word_of(left, names)
+        if word is None:
+            return
         if word.values and value not in word.values:
             yield error(path, f"expected {one_of(word.values, value)}")
-        elif left.name == "mcc" and not _MERCHANT_CATEGORY.match(value):
+        elif name == "mcc" and not _MERCHANT_CATEGORY.match(value):
             yield error(path, "expected a merchant category code of four digits in quotes")
+
+
+def _word_of(operand: Operand, names: Names) -> tuple[str, FactWord | None]:
+    """The word that a text operand is: a fact, or the field that `last` reads."""
+    if isinstance(operand, FactOperand):
+        return operand.name, names.facts[operand.name]
+    if isinstance(operand, FeatureOperand):
+        field = names.features[operand.id].field or ""
+        return field, PAST_FACTS.get(field)
+    return "", None
+
+
+def _rounded_for_the_card(leaf: Leaf, path: str, names: Names, spares: bool) -> Iterator[Finding]:
+    """Buckets round up; so a decline must ask for more, and what spares must ask for less."""
+    bucketed = any(
+        isinstance(operand, FeatureOperand) and names.features[operand.id].bucketed
+        for operand in operands(leaf)
+    )
+    if not bucketed or isinstance(leaf, IsMissing):
+        return
+    wanted = (Relation.LT, Relation.LE) if spares else (Relation.GT, Relation.GE)
+    left_only = not any(
+        isinstance(operand, FeatureOperand) and names.features[operand.id].bucketed
+        for operand in _right(leaf)
+    )
+    if not (isinstance(leaf, Compare) and leaf.op in wanted and left_only):
+        yield error(
+            f"{path}.op",
+            f"expected {wanted[0].value} or {wanted[1].value} with it on the left: minute buckets "
+            "round up, and must do so against the card",
+        )
+
+
+def _right(leaf: Leaf) -> list[Operand]:
+    if isinstance(leaf, Compare):
+        return [operand for _, operand in _apart(leaf.right, "")]
+    return []
+
+
+def condition_findings(
+    condition: Condition, path: str, names: Names, *, spares: bool = False
+) -> Iterator[Finding]:
+    """All that is wrong with a condition. `spares` is true where holding is good for the card."""
+    if depth(condition) > DEPTH_MAX:
+        yield error(path, f"expected at most {DEPTH_MAX} levels; split the rule")
+    found = list(leaves(condition, path))
+    if not 1 <= len(found) <= LEAVES_MAX:
+        yield error(path, f"expected 1 to {LEAVES_MAX} comparisons; split the rule")
+    sound = True
+    for at, leaf in found[:LEAVES_MAX]:
+        of_leaf = list(leaf_findings(leaf, at, names))
+        sound = sound and not any(each.severity is Severity.ERROR for each in of_leaf)
+        yield from of_leaf
+        if not of_leaf and not names.past:
+            turned = at[len(path) :].count(".not") % 2 == 1
+            yield from _rounded_for_the_card(leaf, at, names, spares is not turned)
+    if sound:
+        for at in contradictions(condition, path):
+            yield error(at, "expected what can hold beside the rest; this never does")
 
 
 def _out_of_reach(leaf: Leaf, path: str, names: Names) -> Iterator[Finding]:
@@ -259,6 +331,8 @@ def unit_of(operand: Operand, names: Names) -> Unit | None:
             return names.features[name].unit
         case Constant(value=value):
             return Unit.TEXT if isinstance(value, str) else None
+        case PercentOperand(of=whole):
+            return unit_of(whole, names)
         case SumOperand(terms=terms):
             return next((unit for term in terms if (unit := unit_of(term, names))), None)
         case _:
@@ -273,10 +347,15 @@ def reach(operand: Operand, names: Names) -> tuple[int | None, int | None]:
         case CurrentOperand(name=name):
             return CURRENT_FACTS[name].low, CURRENT_FACTS[name].high
         case FeatureOperand(id=name):
-            feature = names.features[name]
-            return (None if feature.unit is Unit.MONEY else 0), feature.high
+            return names.features[name].low, names.features[name].high
         case Constant(value=value):
             return (value, value) if isinstance(value, int) else (None, None)
+        case PercentOperand(of=whole, percent=percent):
+            low, high = reach(whole, names)
+            return (
+                None if low is None else low * percent // 100,
+                None if high is None else high * percent // 100,
+            )
         case SumOperand(terms=terms):
             ends = [reach(term, names) for term in terms]
             lows, highs = [low for low, _ in ends], [high for _, high in ends]

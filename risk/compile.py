@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import NamedTuple, assert_never
 
 from protocols.message import Kind
-from risk.assess import CompiledRule, CompiledRuleset, Evaluation, Plan, Test
+from risk.assess import EVERY_CARD_PERCENT, CompiledRule, CompiledRuleset, Evaluation, Plan, Test
 from risk.check import require_sound
 from risk.conditions import (
     All,
@@ -30,6 +30,7 @@ from risk.conditions import (
     Membership,
     Not,
     Operand,
+    PercentOperand,
     Relation,
     StartsWith,
     SumOperand,
@@ -37,10 +38,23 @@ from risk.conditions import (
 from risk.counting import RELATIONS, Count, compile_feature
 from risk.explain import Clause, Clauses, Read, Value, because, leaf_clauses
 from risk.features import Feature
-from risk.lists import Lookup, NamedList, compile_list, merged
+from risk.findings import RulesetError
+from risk.lists import ListField, Lookup, NamedList, compile_list, merged
 from risk.moments import microseconds
-from risk.rules import SCOPE_FACTS, Rule, Scope, Stage
+from risk.record import ListAddition
+from risk.rules import (
+    SCOPE_FACTS,
+    AddToList,
+    ForceOnline,
+    Mark,
+    Review,
+    Rule,
+    Scope,
+    Stage,
+    Tag,
+)
 from risk.ruleset import Ruleset, ruleset_hash
+from risk.snooze import Snooze, compile_snoozes, snooze_findings
 from risk.vocabulary import CURRENT_FACTS, Unit
 
 _NEVER_US = 2**63
@@ -59,29 +73,37 @@ class _Parts(NamedTuple):
     features: dict[str, Feature]
     counts: dict[str, Count]
     lists: dict[str, Lookup]
+    fields: dict[str, ListField]
 
 
-def compile_ruleset(ruleset: Ruleset, lists: Iterable[NamedList] = ()) -> CompiledRuleset:
+def compile_ruleset(
+    ruleset: Ruleset, lists: Iterable[NamedList] = (), snoozes: Iterable[Snooze] = ()
+) -> CompiledRuleset:
     """Closures for the ruleset; `lists` take the place of its own lists of the same name.
 
-    The hash covers the ruleset as written, not lists given beside it: those have versions of
-    their own. Raises `RulesetError` if the ruleset with these lists has an error.
+    The hash covers the ruleset as written, not lists and snoozes given beside it: those have
+    a life of their own. Raises `RulesetError` if the ruleset with these has an error.
     """
-    given = list(lists)
+    given, spared = list(lists), list(snoozes)
     require_sound(ruleset, given)
-    lookups = {name: compile_list(named) for name, named in merged(ruleset.lists, given).items()}
+    unfit = list(snooze_findings(ruleset, spared))
+    if unfit:
+        raise RulesetError(unfit)
+    named_lists = merged(ruleset.lists, given)
+    lookups = {name: compile_list(named) for name, named in named_lists.items()}
     features = {feature.id: feature for feature in ruleset.features}
     counts = {
         name: compile_feature(feature, lookups, ruleset.places)
         for name, feature in features.items()
     }
-    parts = _Parts(features, counts, lookups)
+    fields = {name: named.field for name, named in named_lists.items()}
+    parts = _Parts(features, counts, lookups, fields)
     compiled = [(rule.scope.kinds, _rule(rule, parts)) for rule in ruleset.rules]
     plans = {
         kind: _plan([rule for kinds, rule in compiled if not kinds or kind in kinds])
         for kind in Kind
     }
-    return CompiledRuleset(ruleset_hash(ruleset), plans)
+    return CompiledRuleset(ruleset_hash(ruleset), plans, compile_snoozes(spared))
 
 
 def _plan(rules: list[CompiledRule]) -> Plan:
@@ -93,7 +115,8 @@ def _plan(rules: list[CompiledRule]) -> Plan:
 
 def _rule(rule: Rule, parts: _Parts) -> CompiledRule:
     """The scope is the first part of the condition, so out of scope nothing is counted."""
-    scope = _scope_tests(rule.scope)
+    scope = _scope_tests(rule.scope, parts)
+    marks = _marks(rule)
     children = rule.when.of if isinstance(rule.when, All) else (rule.when,)
     nodes = [_condition(child, parts) for child in children]
     tests = [*scope, *(node.test for node in nodes)]
@@ -107,17 +130,33 @@ def _rule(rule: Rule, parts: _Parts) -> CompiledRule:
         expires,
         tests[0] if len(tests) == 1 else _all(tests),
         lambda evaluation: because([c for node in nodes for c in node.clauses(evaluation)]),
+        marks,
+        tuple(_addition(rule, mark, parts) for mark in marks if isinstance(mark, AddToList)),
+        rule.canary_percent or EVERY_CARD_PERCENT,
     )
 
 
-def _scope_tests(scope: Scope) -> list[Test]:
-    """One membership per restricted fact; the kinds are served by the plan."""
+def _marks(rule: Rule) -> tuple[Mark, ...]:
+    """What it leaves beside a decision, whether that is all it does or not."""
+    if isinstance(rule.then, Tag | Review | AddToList | ForceOnline):
+        return (rule.then, *rule.also)
+    return rule.also
+
+
+def _addition(rule: Rule, mark: AddToList, parts: _Parts) -> ListAddition:
+    return ListAddition(mark.list, parts.fields[mark.list], mark.ttl_s, rule.id)
+
+
+def _scope_tests(scope: Scope, parts: _Parts) -> list[Test]:
+    """One membership per restricted fact, one look-up per exception; the plan serves kinds."""
     restricted = [
         (name, getattr(scope, field))
         for field, name in SCOPE_FACTS.items()
         if field != "kinds" and getattr(scope, field)
     ]
-    return [_membership(FactOperand(name), values, True, _NO_PARTS) for name, values in restricted]
+    tests = [_membership(FactOperand(name), values, True, parts) for name, values in restricted]
+    listed = [InList(FactOperand(parts.fields[name]), name) for name in scope.except_lists]
+    return tests + [_not(each, parts).test for each in listed]
 
 
 def _condition(condition: Condition, parts: _Parts) -> _Node:
@@ -210,6 +249,8 @@ def _read(operand: Operand, parts: _Parts) -> Read:
             return lambda evaluation: value
         case SumOperand(terms=terms):
             return _sum([_read(term, parts) for term in terms])
+        case PercentOperand(of=whole, percent=percent):
+            return _percent(_read(whole, parts), percent)
         case _:
             assert_never(operand)
 
@@ -221,7 +262,7 @@ def _fact(name: str) -> Read:
         return lambda evaluation: get(evaluation.facts) or None
 
     def number(evaluation: Evaluation) -> Value:
-        value: int = get(evaluation.facts)
+        value: int | None = get(evaluation.facts)
         return value
 
     return number
@@ -239,6 +280,9 @@ def _feature(name: str, count: Count) -> Read:
 
 
 def _sum(reads: list[Read]) -> Read:
+    if len(reads) == 2:
+        return _sum_of_two(*reads)
+
     def total(evaluation: Evaluation) -> Value:
         whole = 0
         for read in reads:
@@ -251,6 +295,24 @@ def _sum(reads: list[Read]) -> Read:
     return total
 
 
+def _sum_of_two(first: Read, second: Read) -> Read:
+    """The commonest sum, without a loop: a counter and what this request adds."""
+
+    def total(evaluation: Evaluation) -> Value:
+        one, other = first(evaluation), second(evaluation)
+        return one + other if isinstance(one, int) and isinstance(other, int) else None
+
+    return total
+
+
+def _percent(read: Read, percent: int) -> Read:
+    def part(evaluation: Evaluation) -> Value:
+        value = read(evaluation)
+        return value * percent // 100 if isinstance(value, int) else None
+
+    return part
+
+
 def _named(operand: Operand) -> str:
     """What a missing operand is called in the record."""
     match operand:
@@ -260,6 +322,8 @@ def _named(operand: Operand) -> str:
             return name
         case SumOperand(terms=terms):
             return " + ".join(_named(term) for term in terms if not isinstance(term, Constant))
+        case PercentOperand(of=whole):
+            return _named(whole)
         case Constant():
             return "constant"
         case _:
@@ -344,6 +408,3 @@ def _question(left: Operand, holds: Callable[..., bool], parts: _Parts) -> Test:
         return holds(value, evaluation.facts.now_us)
 
     return asked
-
-
-_NO_PARTS = _Parts({}, {}, {})

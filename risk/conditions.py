@@ -20,6 +20,7 @@ DEPTH_MAX = 4
 LEAVES_MAX = 20
 """Leaves of one condition; more than a person can hold in the head is two rules."""
 SUM_TERMS_MAX = 3
+PERCENT_MAX = 1_000
 TEXT_CHARACTERS_MAX = 64
 VALUES_MAX = 100
 """Constants after `in`; longer sets belong in a list, which has dates and reasons."""
@@ -63,7 +64,14 @@ class SumOperand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="s
     terms: Annotated[tuple[Term, ...], msgspec.Meta(min_length=2, max_length=SUM_TERMS_MAX)]
 
 
-Operand = FactOperand | CurrentOperand | FeatureOperand | Constant | SumOperand
+class PercentOperand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="percent"):
+    """So many hundredths of a fact or a feature, rounded down to a whole unit."""
+
+    of: FactOperand | FeatureOperand
+    percent: Annotated[int, msgspec.Meta(ge=1, le=PERCENT_MAX)]
+
+
+Operand = FactOperand | CurrentOperand | FeatureOperand | Constant | SumOperand | PercentOperand
 
 
 class Relation(StrEnum):
@@ -188,5 +196,7 @@ def operands(leaf: Leaf) -> Iterator[Operand]:
     for operand in whole:
         if isinstance(operand, SumOperand):
             yield from operand.terms
+        elif isinstance(operand, PercentOperand):
+            yield operand.of
         else:
             yield operand

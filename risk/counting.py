@@ -11,7 +11,9 @@ import operator
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
+
+import msgspec
 
 from protocols.message import Outcome
 from risk.conditions import (
@@ -41,8 +43,11 @@ from risk.features import (
     Basis,
     CalendarDay,
     CalendarMonth,
+    CalendarWeek,
     Feature,
     Key,
+    Lifetime,
+    TotalWindow,
     Trailing,
     Window,
 )
@@ -50,13 +55,16 @@ from risk.lists import Lookup
 from risk.places import Places, distance_mm, speed_kmh
 from risk.vocabulary import CURRENT_FACTS, PAST_FACTS, Unit
 
-Count = Callable[[Facts], int | None]
+Count = Callable[[Facts], int | str | None]
 """A feature compiled: None means unknown (nothing seen yet, or a fact it needs is missing)."""
 Positions = Sequence[int]
 Filter = Callable[[Facts, Positions], Positions]
 """Positions in the history, oldest first → those of them that stay."""
+Conclusion = Callable[[Facts, History, Positions], int | str | None]
+"""What the events that stayed come to."""
 
 _NO_PLACES: Places = {}
+_MISSING = (None, "")
 
 RELATIONS: dict[Relation, Callable[[Any, Any], bool]] = {
     Relation.EQ: operator.eq,
@@ -72,16 +80,18 @@ def compile_feature(
     feature: Feature, lists: Mapping[str, Lookup], places: Places = _NO_PLACES
 ) -> Count:
     """The feature as a function of the facts; it must have passed the checks."""
-    if isinstance(feature.window, CalendarMonth):
-        return _month_total(feature)
+    if feature.bucketed:
+        return _from_buckets(feature)
+    if isinstance(feature.window, TotalWindow):
+        return _running_total(feature.aggregate, feature.window)
     start_of = _window_start(feature.window)
     filters = _filters(feature, lists)
     needed = _needed_facts(feature)
     conclude = _travelled(feature, places) if feature.aggregate in TRAVEL else _conclusion(feature)
 
-    def count(facts: Facts) -> int | None:
+    def count(facts: Facts) -> int | str | None:
         for read in needed:
-            if read(facts) == "":
+            if read(facts) in _MISSING:
                 return None
         history = facts.history
         positions: Positions = range(start_of(facts), len(history.at_us))
@@ -94,10 +104,45 @@ def compile_feature(
     return count
 
 
-def _month_total(feature: Feature) -> Count:
-    if feature.aggregate is Aggregate.SUM:
-        return attrgetter("totals.month_minor")
-    return attrgetter("totals.month_count")
+class _Unasked(msgspec.Struct, gc=False):
+    """The part of `Facts` that filters read which compare with nothing of a request."""
+
+    history: History
+
+
+def event_counts(feature: Feature) -> Callable[[History], bool]:
+    """Whether the one event of a history counts for a bucketed feature.
+
+    Such a feature compares with no fact of the request and no list, for its event is judged
+    once, when it is decided.
+    """
+    filters = _filters(feature, {})
+
+    def counts(history: History) -> bool:
+        positions: Positions = (0,)
+        for keep in filters:
+            positions = keep(cast(Facts, _Unasked(history)), positions)
+        return bool(positions)
+
+    return counts
+
+
+def _from_buckets(feature: Feature) -> Count:
+    name = feature.id
+    return lambda facts: facts.buckets.get(name)
+
+
+def _running_total(aggregate: Aggregate, window: TotalWindow) -> Count:
+    unit = "minor" if aggregate is Aggregate.SUM else "count"
+    match window:
+        case CalendarWeek():
+            return attrgetter(f"totals.week_{unit}")
+        case CalendarMonth():
+            return attrgetter(f"totals.month_{unit}")
+        case Lifetime():
+            return attrgetter(f"totals.lifetime_{unit}")
+        case _:
+            assert_never(window)
 
 
 def _window_start(window: Window) -> Callable[[Facts], int]:
@@ -107,13 +152,13 @@ def _window_start(window: Window) -> Callable[[Facts], int]:
             return lambda facts: bisect_right(facts.history.at_us, facts.now_us - span_us)
         case CalendarDay():
             return lambda facts: bisect_left(facts.history.at_us, facts.day_start_us)
-        case CalendarMonth():
-            raise AssertionError("a month is read from the totals, not from the history")
+        case CalendarWeek() | CalendarMonth() | Lifetime():
+            raise AssertionError("longer than a day is read from the totals")
         case _:
             assert_never(window)
 
 
-def _conclusion(feature: Feature) -> Callable[[Facts, History, Positions], int | None]:
+def _conclusion(feature: Feature) -> Conclusion:
     match feature.aggregate:
         case Aggregate.COUNT:
             return lambda facts, history, positions: len(positions)
@@ -134,6 +179,16 @@ def _conclusion(feature: Feature) -> Callable[[Facts, History, Positions], int |
                 return len(seen)
 
             return distinct
+        case Aggregate.LAST:
+            read_of = attrgetter(PAST_FACTS[feature.field or ""].attribute)
+
+            def last(facts: Facts, history: History, positions: Positions) -> int | str | None:
+                if not positions:
+                    return None
+                value: int | str = read_of(history)[positions[-1]]
+                return None if value == "" else value
+
+            return last
         case Aggregate.SECONDS_SINCE_LAST:
 
             def since(facts: Facts, history: History, positions: Positions) -> int | None:
@@ -148,9 +203,7 @@ def _conclusion(feature: Feature) -> Callable[[Facts, History, Positions], int |
             assert_never(feature.aggregate)
 
 
-def _travelled(
-    feature: Feature, places: Places
-) -> Callable[[Facts, History, Positions], int | None]:
+def _travelled(feature: Feature, places: Places) -> Conclusion:
     """From the last event's stop to this one's; unknown where either has no known place."""
     by_time = feature.aggregate is Aggregate.SPEED_KMH
 
@@ -173,8 +226,10 @@ def _travelled(
 def _filters(feature: Feature, lists: Mapping[str, Lookup]) -> list[Filter]:
     """Cheapest and most selective first; the order doesn't change what stays."""
     filters: list[Filter] = []
-    if feature.key is Key.CARD:
+    if feature.key in (Key.CARD, Key.CARD_MERCHANT):
         filters.append(_of_this_card)
+    if feature.key is Key.CARD_MERCHANT:
+        filters.append(_same("merchant"))
     match feature.basis:
         case Basis.ATTEMPTS:
             pass
@@ -228,14 +283,16 @@ def _not_given_back(facts: Facts, positions: Positions) -> Positions:
 
 
 def _needed_facts(feature: Feature) -> list[Callable[[Facts], Any]]:
-    """Texts of the request that events are compared with: missing, they make it unknown."""
+    """What of the request events are compared with: missing, it makes the counter unknown."""
     names: set[str] = {feature.same} if feature.same is not None else set()
+    if feature.key is Key.CARD_MERCHANT:
+        names.add("merchant")
     if feature.where is not None:
         names |= {
             operand.name
             for _, leaf in leaves(feature.where, "")
             for operand in operands(leaf)
-            if isinstance(operand, CurrentOperand) and CURRENT_FACTS[operand.name].unit is Unit.TEXT
+            if isinstance(operand, CurrentOperand)
         }
     return [attrgetter(CURRENT_FACTS[name].attribute) for name in sorted(names)]
 

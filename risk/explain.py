@@ -12,7 +12,7 @@ from typing import NamedTuple, assert_never
 from protocols.card_number import mask_digit_runs
 from protocols.message import Outcome, response_code
 from protocols.money import display_minor
-from risk.assess import Assessment, Effect, Evaluation, RuleResult
+from risk.assess import Evaluation
 from risk.conditions import (
     Between,
     Compare,
@@ -24,12 +24,25 @@ from risk.conditions import (
     Leaf,
     Membership,
     Operand,
+    PercentOperand,
     Relation,
     StartsWith,
     SumOperand,
 )
-from risk.features import Aggregate, Basis, CalendarDay, CalendarMonth, Feature, Key, Trailing
-from risk.vocabulary import CURRENT_FACTS, FactWord, Unit
+from risk.features import (
+    Aggregate,
+    Basis,
+    CalendarDay,
+    CalendarMonth,
+    CalendarWeek,
+    Feature,
+    Key,
+    Lifetime,
+    Trailing,
+    Window,
+)
+from risk.record import Assessment, Effect, RuleResult
+from risk.vocabulary import CURRENT_FACTS, PAST_FACTS, FactWord, Unit
 
 EXPLANATION_CHARACTERS_MAX = 300
 _BECAUSE_CHARACTERS_MAX = 200
@@ -144,7 +157,7 @@ def _limit(op: Relation, value: Value, figure: Callable[[Value], str]) -> str:
 
 
 def _rank(operand: Operand) -> int:
-    parts = operand.terms if isinstance(operand, SumOperand) else (operand,)
+    parts = _parts(operand)
     if any(isinstance(part, FeatureOperand) for part in parts):
         return 0
     words = [CURRENT_FACTS[part.name] for part in parts if isinstance(part, FactOperand)]
@@ -152,10 +165,15 @@ def _rank(operand: Operand) -> int:
     return 1 if numeric else 3
 
 
+def _parts(operand: Operand) -> tuple[Operand, ...]:
+    if isinstance(operand, SumOperand):
+        return operand.terms
+    return (operand.of,) if isinstance(operand, PercentOperand) else (operand,)
+
+
 def _figure(operand: Operand, features: dict[str, Feature]) -> Callable[[Value], str]:
     """How a number in the operand's unit is written."""
-    parts = operand.terms if isinstance(operand, SumOperand) else (operand,)
-    for part in parts:
+    for part in _parts(operand):
         if isinstance(part, FeatureOperand):
             return _FIGURES.get(features[part.id].unit, str)
         if isinstance(part, FactOperand | CurrentOperand):
@@ -175,13 +193,14 @@ _FIGURES: dict[Unit, Callable[[Value], str]] = {
     Unit.MONEY: _money,
     Unit.TIME_OF_DAY: _clock,
     Unit.SECONDS: lambda value: f"{value} s",
+    Unit.DAYS: lambda value: f"{value} days",
     Unit.METRES: lambda value: f"{value} m",
     Unit.SPEED: lambda value: f"{value} km/h",
 }
 
 
 def _subject(operand: Operand, features: dict[str, Feature]) -> Callable[[Value], str]:
-    parts = operand.terms if isinstance(operand, SumOperand) else (operand,)
+    parts = _parts(operand)
     for part in parts:
         if isinstance(part, FeatureOperand):
             return _feature_subject(features[part.id])
@@ -204,6 +223,14 @@ def _noun(operand: Operand) -> str:
     return operand.id if isinstance(operand, FeatureOperand) else "value"
 
 
+_KEYS = {
+    Key.CARD: f"on {_CARD}",
+    Key.ACCOUNT: "on the account",
+    Key.CARD_MERCHANT: f"at this merchant on {_CARD}",
+    Key.TERMINAL: "at this terminal",
+    Key.MERCHANT: "at this merchant",
+    Key.ACQUIRER: "of this acquirer",
+}
 _EVENTS = {Basis.ATTEMPTS: "attempts", Basis.APPROVED: "approvals", Basis.DECLINED: "declines"}
 _SUMMED = {Basis.ATTEMPTS: "attempted", Basis.APPROVED: "approved", Basis.DECLINED: "declined"}
 _DISTINCT = {
@@ -219,8 +246,8 @@ _DISTINCT = {
 
 
 def _feature_subject(feature: Feature) -> Callable[[Value], str]:
-    key = _CARD if feature.key is Key.CARD else "the account"
-    where = f"{_window(feature)} on {key}"
+    key = _KEYS[feature.key]
+    where = f"{_window(feature.window)} {key}"
     events = feature.noun or _EVENTS[feature.basis]
     if feature.same is not None:
         events += f" at the same {feature.same}"
@@ -235,13 +262,21 @@ def _feature_subject(feature: Feature) -> Callable[[Value], str]:
             return lambda value: f"{value} different {counted} {where}"
         case Aggregate.SECONDS_SINCE_LAST:
             last = f"since the last of the {events}"
-            return lambda value: f"{value} s {last} on {key}"
+            return lambda value: f"{value} s {last} {key}"
+        case Aggregate.LAST:
+            word = PAST_FACTS[feature.field or ""]
+            shown = _FIGURES.get(word.unit, str) if word.shown else _hidden
+            return lambda value: f"{word.says} {shown(value)} at the last of the {events} {key}"
         case Aggregate.DISTANCE_M:
-            return lambda value: f"{value} m from the last of the {events} on {key}"
+            return lambda value: f"{value} m from the last of the {events} {key}"
         case Aggregate.SPEED_KMH:
-            return lambda value: f"{value} km/h from the last of the {events} on {key}"
+            return lambda value: f"{value} km/h from the last of the {events} {key}"
         case _:
             assert_never(feature.aggregate)
+
+
+def _hidden(value: Value) -> str:
+    return "of its own"
 
 
 def _singular(noun: str) -> str:
@@ -250,12 +285,16 @@ def _singular(noun: str) -> str:
     return " ".join([first.removesuffix("s"), *more])
 
 
-def _window(feature: Feature) -> str:
-    match feature.window:
+def _window(window: Window) -> str:
+    match window:
         case CalendarDay():
             return "in the day"
+        case CalendarWeek():
+            return "in the week"
         case CalendarMonth():
             return "in the month"
+        case Lifetime():
+            return "so far"
         case Trailing(seconds=seconds):
             if seconds % 3600 == 0:
                 return f"in {seconds // 3600} h"
@@ -263,7 +302,7 @@ def _window(feature: Feature) -> str:
                 return f"in {seconds // 60} min"
             return f"in {seconds} s"
         case _:
-            assert_never(feature.window)
+            assert_never(window)
 
 
 def _bounded(text: str, characters_max: int) -> str:

@@ -7,6 +7,8 @@ a subtraction; the columns always have the same length.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from protocols.message import Kind, Outcome, Segment
@@ -76,14 +78,23 @@ def empty_history() -> History:
 
 
 class Totals(msgspec.Struct, gc=False):
-    """Running totals of one account for the current business month.
+    """Running totals of one account: of the business month, the calendar week, its whole life.
 
     Counts are approved authorizations (a reversal does not give a count back); amounts are
     approved minus reversed (a reversal does). Loads are not spending and are not in here.
+    A week begins with the service day of its Monday. None is a total that nobody keeps, which
+    is unknown. A day needs no total: it lies inside the history.
     """
 
-    month_count: int = 0
-    month_minor: int = 0
+    month_count: int | None = 0
+    month_minor: int | None = 0
+    week_count: int | None = None
+    week_minor: int | None = None
+    lifetime_count: int | None = None
+    lifetime_minor: int | None = None
+
+
+NO_BUCKETS: Mapping[str, int | None] = {}
 
 
 class Facts(msgspec.Struct, gc=False):
@@ -95,6 +106,11 @@ class Facts(msgspec.Struct, gc=False):
     `venue` is the venue's code; `line`, `stop` ("line/stop", for two lines may number their
     stops alike), `vehicle` and `mode` are a reader's own words and empty at a counter.
     `event_age_s` is how long before `now_us` a reader says that it happened, in whole seconds.
+    `channel` is "advice" for what has happened already and cannot be declined, else "online";
+    `pin` "verified" or "none" (a wrong one never comes here); `clock_skew_s` how far the
+    terminal's clock is ahead; `holder_class` a number that never says why a fare is less.
+    `buckets` has the features of terminals, merchants and acquirers, by feature id: added up
+    outside (`buckets.py`), None or absent where that is not known. None is a missing number.
     """
 
     now_us: int
@@ -114,7 +130,7 @@ class Facts(msgspec.Struct, gc=False):
     card_status: str
     tier: str
     product: str
-    balance_minor: int
+    balance_minor: int | None
     history: History
     totals: Totals
     venue: str = ""
@@ -122,4 +138,10 @@ class Facts(msgspec.Struct, gc=False):
     stop: str = ""
     vehicle: str = ""
     mode: str = ""
-    event_age_s: int = 0
+    event_age_s: int | None = 0
+    channel: str = ""
+    pin: str = ""
+    clock_skew_s: int | None = None
+    card_age_days: int | None = None
+    holder_class: str = ""
+    buckets: Mapping[str, int | None] = NO_BUCKETS

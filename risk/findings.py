@@ -74,6 +74,11 @@ def key_path(path: str, key: str) -> str:
     return f"{path}.{shown}" if path else shown
 
 
+def holds_digit_run(text: str) -> bool:
+    """Whether a text holds what could be a card number."""
+    return mask_digit_runs(text) != text
+
+
 def _clean(sentence: str) -> str:
     masked = mask_digit_runs(sentence)
     if len(masked) > _SENTENCE_CHARACTERS_MAX:

@@ -12,6 +12,12 @@ words mean together (units, reach, names) is for `check.py`.
     scope = { kinds = ["purchase"], segments = ["transit"] }
     when = { feature = "card_taps_5m", plus = 1, op = "gt", value = 6 }
     then = { decline = "count_limit", reason = "too many taps" }
+    also = [{ add_to_list = "suspects", ttl = "48h" }]      # marks beside it, if any
+
+`then` is a decline, `{ allow = true }`, `{ challenge = "pin", reason = "…" }` or one mark:
+`{ review = "queue" }`, `{ tag = "…" }`, `{ add_to_list = "…", ttl = "48h" }` or
+`{ force_online = true }`. `scope` may leave out lists, `except = ["group_passes"]`, and
+`canary_percent` puts a rule in force for so many cards of a hundred.
 """
 
 from __future__ import annotations
@@ -30,8 +36,10 @@ from risk.features import (
     Basis,
     CalendarDay,
     CalendarMonth,
+    CalendarWeek,
     Feature,
     Key,
+    Lifetime,
     OnReversal,
     Trailing,
     Window,
@@ -40,15 +48,43 @@ from risk.findings import Finding, key_path, one_of
 from risk.lists import ListEntry, NamedList
 from risk.moments import Settings
 from risk.read_conditions import NAME, NAME_EXPECTED, VALUE_EXPECTED, ConditionReader, is_text
-from risk.rules import RULE_OUTCOMES, Allow, Decline, OnError, Review, Rule, Stage, Tag, Then
+from risk.rules import (
+    MARKS_MAX,
+    RULE_OUTCOMES,
+    TTL_SECONDS_MAX,
+    TTL_SECONDS_MIN,
+    AddToList,
+    Allow,
+    Challenge,
+    Decline,
+    ForceOnline,
+    Mark,
+    OnError,
+    Review,
+    Rule,
+    Stage,
+    Tag,
+    Then,
+)
 from risk.ruleset import Ruleset
 
 RULESET_BYTES_MAX = 4 * 1024 * 1024
 """A ruleset is written by people; only a pasted list comes near this."""
 
-_THEN_KEYS = frozenset({"decline", "allow", "tag", "review", "reason"})
+_MARK_KEYS = frozenset({"tag", "review", "add_to_list", "ttl", "force_online"})
+_THEN_KEYS = _MARK_KEYS | {"decline", "allow", "challenge", "reason"}
+_MARKS_EXPECTED = (
+    '{ review = "…" }, { tag = "…" }, { add_to_list = "…", ttl = "48h" } or { force_online = true }'
+)
 _DURATION = re.compile(r"\A([1-9][0-9]{0,5})(s|m|h)\Z")
-_DURATION_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_TTL = re.compile(r"\A([1-9][0-9]{0,5})(m|h|d)\Z")
+_DURATION_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_WINDOWS: dict[object, Window] = {
+    "calendar_day": CalendarDay(),
+    "calendar_week": CalendarWeek(),
+    "calendar_month": CalendarMonth(),
+    "lifetime": Lifetime(),
+}
 _DOTTED_KEY = re.compile(r"(?<![\w\"'-])(?:[\w\"'-]++[ \t]*+\.[ \t]*+){8}")
 """No key of a ruleset has eight parts, and TOML readers take quadratic time over such keys."""
 _PLACE = re.compile(r" - at `\$?(.*)`\Z", re.DOTALL)
@@ -69,8 +105,12 @@ _EXPECTED = {
     "segments": "a list, each " + one_of(Segment),
     "mccs": "a list of merchant category codes of four digits in quotes",
     "codes": "a list of outcomes, such as count_limit",
-    "field": "terminal, merchant, mcc, segment, card_id, venue, stop or vehicle (a list may also "
-    "name line, medium, acquirer, product or tier)",
+    "field": "terminal, merchant, mcc, segment, card_id, venue, stop or vehicle (last may also "
+    "read kind, outcome or amount; a list may also name line, medium, acquirer, product or tier)",
+    "except": "at most 4 names of lists",
+    "canary_percent": "a whole number from 1 to 99",
+    "noun": "a text of at most 30 characters",
+    "noun_zh": "a text of at most 20 characters",
     "same": "stop, vehicle, merchant or terminal",
     "places": 'a table of "line/stop" = [latitude, longitude], whole microdegrees',
     "value": VALUE_EXPECTED,
@@ -83,7 +123,7 @@ _EXPECTED = {
     "currency": 'an ISO 4217 numeric code in quotes, such as "156"',
 }
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound=msgspec.Struct)
 
 
 def read_ruleset(text: str) -> tuple[Ruleset | None, list[Finding]]:
@@ -153,8 +193,7 @@ class _Reader(ConditionReader):
         if not isinstance(raw, dict):
             self.refuse(path, "a table")
             return None
-        fields = msgspec.structs.fields(kind)  # type: ignore[arg-type]
-        if not self.known_keys(raw, path, frozenset(field.encode_name for field in fields)):
+        if not self.known_keys(raw, path, frozenset(kind.__struct_encode_fields__)):
             return None
         try:
             return msgspec.convert(raw, kind)
@@ -195,16 +234,18 @@ class _Reader(ConditionReader):
         return msgspec.structs.replace(feature, on_reversal=spelt)
 
     def window(self, raw: object, path: str) -> Window | None:
-        if raw == "calendar_day":
-            return CalendarDay()
-        if raw == "calendar_month":
-            return CalendarMonth()
+        if isinstance(raw, str) and raw in _WINDOWS:
+            return _WINDOWS[raw]
         duration = _DURATION.match(raw) if isinstance(raw, str) else None
         if duration:
             seconds = int(duration.group(1)) * _DURATION_SECONDS[duration.group(2)]
             if WINDOW_SECONDS_MIN <= seconds <= WINDOW_SECONDS_MAX:
                 return Trailing(seconds)
-        self.refuse(path, 'from "10s" to "24h" (s, m or h), "calendar_day" or "calendar_month"')
+        self.refuse(
+            path,
+            'from "10s" to "24h" (s, m or h), "calendar_day", "calendar_week", "calendar_month" '
+            'or "lifetime"',
+        )
         return None
 
     # rules and lists
@@ -214,12 +255,14 @@ class _Reader(ConditionReader):
         shaped = dict(raw)
         shaped["when"] = self.condition(raw.get("when"), f"{path}.when", 1)
         shaped["then"] = self.then(raw.get("then"), f"{path}.then")
+        if "also" in raw:
+            shaped["also"] = self.also(raw["also"], f"{path}.also")
         return None if len(self.findings) > before else self.typed(shaped, Rule, path)
 
     def then(self, raw: object, path: str) -> Then | None:
         expected = (
             'one of { decline = "count_limit", reason = "…" }, { allow = true }, '
-            '{ tag = "…" } or { review = "…" }'
+            f'{{ challenge = "pin", reason = "…" }}, {_MARKS_EXPECTED}'
         )
         if not isinstance(raw, dict):
             self.refuse(path, expected)
@@ -237,12 +280,54 @@ class _Reader(ConditionReader):
                 return Allow()
             case {"allow": True, "reason": str(reason)} if len(raw) == 2 and is_text(reason, 120):
                 return Allow(reason)
+            case {"challenge": "pin", "reason": str(reason)} if len(raw) == 2 and is_text(
+                reason, 120
+            ):
+                return Challenge("pin", reason)
+            case {"challenge": "pin", **rest} if set(rest) <= {"reason"}:
+                self.refuse(f"{path}.reason", _EXPECTED["reason"])
+            case {"challenge": _}:
+                self.refuse(f"{path}.challenge", "pin, and a reason beside it")
+            case _:
+                return self.mark(raw, path, expected)
+        return None
+
+    def also(self, raw: object, path: str) -> tuple[Mark, ...] | None:
+        """What is done beside `then`."""
+        if not isinstance(raw, list) or len(raw) > MARKS_MAX:
+            self.refuse(path, f"a list of at most {MARKS_MAX}, each {_MARKS_EXPECTED}")
+            return None
+        marks = [
+            self.mark(item, f"{path}[{position}]", f"one of {_MARKS_EXPECTED}")
+            for position, item in enumerate(raw)
+        ]
+        return tuple(mark for mark in marks if mark is not None)
+
+    def mark(self, raw: object, path: str, expected: str) -> Mark | None:
+        if not isinstance(raw, dict):
+            self.refuse(path, expected)
+            return None
+        match raw:
             case {"tag": str(tag)} if len(raw) == 1 and NAME.match(tag):
                 return Tag(tag)
             case {"review": str(queue)} if len(raw) == 1 and NAME.match(queue):
                 return Review(queue)
+            case {"force_online": True} if len(raw) == 1:
+                return ForceOnline()
+            case {"add_to_list": str(name), "ttl": str(ttl)} if len(raw) == 2 and NAME.match(name):
+                seconds = self.ttl_s(ttl, f"{path}.ttl")
+                return None if seconds is None else AddToList(name, seconds)
             case _:
                 self.refuse(path, expected)
+        return None
+
+    def ttl_s(self, raw: str, path: str) -> int | None:
+        duration = _TTL.match(raw)
+        if duration:
+            seconds = int(duration.group(1)) * _DURATION_SECONDS[duration.group(2)]
+            if TTL_SECONDS_MIN <= seconds <= TTL_SECONDS_MAX:
+                return seconds
+        self.refuse(path, 'from "1m" to "366d" (m, h or d)')
         return None
 
     def named_list(self, raw: dict[str, Any], path: str) -> NamedList | None:

@@ -8,7 +8,8 @@
 
 A leaf is `fact` or `feature`, perhaps `plus` a number, fact or feature (or two of them), then
 `op`, then `value`: a constant, `{ fact = … }`, `{ feature = … }`, or inside a feature's `where`
-`{ current = … }` for a fact of the request in hand. A local time is written "21:00".
+`{ current = … }` for a fact of the request in hand. A local time is written "21:00", and
+`{ feature = …, percent = 90 }` is so much of it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, TypeGuard
 from protocols.money import AMOUNT_MINOR_MAX
 from risk.conditions import (
     DEPTH_MAX,
+    PERCENT_MAX,
     SUM_TERMS_MAX,
     TEXT_CHARACTERS_MAX,
     VALUES_MAX,
@@ -36,6 +38,7 @@ from risk.conditions import (
     Membership,
     Not,
     Operand,
+    PercentOperand,
     Relation,
     StartsWith,
     SumOperand,
@@ -52,7 +55,7 @@ VALUE_EXPECTED = (
     f"or a text of 1 to {TEXT_CHARACTERS_MAX} characters"
 )
 _LEAF_KEYS = frozenset({"fact", "feature", "plus", "op", "value", "list"})
-_OPERAND_KEYS = frozenset({"fact", "feature", "plus", "current"})
+_OPERAND_KEYS = frozenset({"fact", "feature", "plus", "current", "percent"})
 _LOCAL_TIME = re.compile(r"\A(?:([01][0-9]|2[0-3]):([0-5][0-9])|24:00)\Z")
 
 
@@ -137,10 +140,24 @@ class ConditionReader:
                 self.refuse(f"{path}.plus", "nothing beside current")
                 return None
             return CurrentOperand(name)
-        first: Term = FactOperand(name) if word == "fact" else FeatureOperand(name)
+        first = FactOperand(name) if word == "fact" else FeatureOperand(name)
+        if "percent" in raw:
+            return self.percent(first, raw, path)
         if "plus" not in raw:
             return first
         return self.sum(first, raw["plus"], f"{path}.plus")
+
+    def percent(
+        self, whole: FactOperand | FeatureOperand, raw: dict[str, Any], path: str
+    ) -> PercentOperand | None:
+        percent = raw["percent"]
+        if "plus" in raw:
+            self.refuse(f"{path}.plus", "nothing beside percent")
+        elif type(percent) is int and 1 <= percent <= PERCENT_MAX:
+            return PercentOperand(whole, percent)
+        else:
+            self.refuse(f"{path}.percent", f"a whole number from 1 to {PERCENT_MAX}")
+        return None
 
     def sum(self, first: Term, raw: object, path: str) -> SumOperand | None:
         items = raw if isinstance(raw, list) else [raw]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -19,6 +19,11 @@ from risk.conditions import Condition, Name, Text
 RULES_MAX = 256
 """Two hundred rules with trace fit into a millisecond; beyond this the budget is gone."""
 SCOPE_VALUES_MAX = 100
+EXCEPT_LISTS_MAX = 4
+MARKS_MAX = 4
+TTL_SECONDS_MIN = 60
+TTL_SECONDS_MAX = 366 * 86_400
+"""An entry made by a rule ends by itself: it was no person's decision."""
 
 RULE_OUTCOMES = frozenset(
     {
@@ -63,6 +68,13 @@ class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="allow"
     reason: Annotated[str, msgspec.Meta(max_length=120)] = ""
 
 
+class Challenge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="challenge"):
+    """Ask for the PIN (response 55), unless one was verified; unknown where nobody can say."""
+
+    method: Literal["pin"]
+    reason: Reason
+
+
 class Tag(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="tag"):
     """Mark the authorization; the decision stays."""
 
@@ -75,13 +87,32 @@ class Review(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="revie
     queue: Name
 
 
-Then = Decline | Allow | Tag | Review
+class AddToList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="add_to_list"):
+    """Put what the list holds of this request (its medium, its stop) on it, for so long."""
+
+    list: Name
+    ttl_s: Annotated[int, msgspec.Meta(ge=TTL_SECONDS_MIN, le=TTL_SECONDS_MAX)]
+
+
+class ForceOnline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="force_online"):
+    """The card's next payment must be asked online; the decision stays."""
+
+
+Mark = Tag | Review | AddToList | ForceOnline
+"""What leaves the decision as it is."""
+Then = Decline | Allow | Challenge | Mark
 
 _Values = Annotated[tuple[Text, ...], msgspec.Meta(max_length=SCOPE_VALUES_MAX)]
 
 
-class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which requests the rule is about; an empty set means all of them."""
+class Scope(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"except_lists": "except"}
+):
+    """Which requests the rule is about; an empty set means all of them.
+
+    `except_lists` are lists whose entries are left out: cards, merchants or stops. Where the
+    request lacks what such a list holds, it is unknown whether the rule is about it.
+    """
 
     kinds: tuple[Kind, ...] = ()
     segments: tuple[Segment, ...] = ()
@@ -91,6 +122,7 @@ class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     merchants: _Values = ()
     acquirers: _Values = ()
     venues: _Values = ()
+    except_lists: Annotated[tuple[Name, ...], msgspec.Meta(max_length=EXCEPT_LISTS_MAX)] = ()
 
 
 SCOPE_FACTS = {
@@ -107,7 +139,11 @@ SCOPE_FACTS = {
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One rule. From `expires_at` on it is no longer evaluated."""
+    """One rule. From `expires_at` on it is no longer evaluated.
+
+    `also` is done beside `then` when the rule fires. With `canary_percent` it is in force for
+    that share of the cards only, chosen by a hash; for the others it is recorded as held.
+    """
 
     id: Name
     version: Annotated[int, msgspec.Meta(ge=1, le=999_999)]
@@ -120,6 +156,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     owner: Annotated[str, msgspec.Meta(max_length=80)] = ""
     ticket: Annotated[str, msgspec.Meta(max_length=80)] = ""
     expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    also: Annotated[tuple[Mark, ...], msgspec.Meta(max_length=MARKS_MAX)] = ()
+    canary_percent: Annotated[int, msgspec.Meta(ge=1, le=99)] | None = None
 
     @property
     def declines_on_error(self) -> bool:

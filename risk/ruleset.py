@@ -42,4 +42,9 @@ def ruleset_from_bytes(canonical: bytes) -> Ruleset:
 
 def ruleset_hash(ruleset: Ruleset) -> str:
     """64 hex digits: BLAKE2b-256 of the canonical bytes (RFC 7693)."""
-    return hashlib.blake2b(canonical_bytes(ruleset), digest_size=32).hexdigest()
+    return bytes_hash(canonical_bytes(ruleset))
+
+
+def bytes_hash(canonical: bytes) -> str:
+    """The hash of a ruleset as it was stored: later versions may spell out more defaults."""
+    return hashlib.blake2b(canonical, digest_size=32).hexdigest()

@@ -24,6 +24,7 @@ class Unit(StrEnum):
     SPEED = "kilometres an hour"
     TIME_OF_DAY = "a local time"
     WEEKDAY = "a weekday"
+    DAYS = "days"
     IDENTITY = "an identity number"
     TEXT = "text"
 
@@ -37,6 +38,7 @@ ORDERED_UNITS = frozenset(
         Unit.SPEED,
         Unit.TIME_OF_DAY,
         Unit.WEEKDAY,
+        Unit.DAYS,
     },
 )
 """The units in which less and more mean something."""
@@ -77,10 +79,15 @@ CURRENT_FACTS: dict[str, FactWord] = {
     "stop": FactWord("stop", Unit.TEXT, "stop"),
     "vehicle": FactWord("vehicle", Unit.TEXT, "vehicle"),
     "event_age": FactWord("event_age_s", Unit.SECONDS, "event age", low=0),
+    "channel": FactWord("channel", Unit.TEXT, "channel", values=("online", "advice")),
+    "clock_skew": FactWord("clock_skew_s", Unit.SECONDS, "clock skew"),
+    "pin": FactWord("pin", Unit.TEXT, "PIN", values=("verified", "none")),
     "entry_mode": FactWord("entry_mode", Unit.TEXT, "entry mode"),
     "medium": FactWord("medium", Unit.TEXT, "medium", shown=False),
     "card_id": FactWord("card_id", Unit.IDENTITY, "card", shown=False),
     "card_status": FactWord("card_status", Unit.TEXT, "card status"),
+    "card_age": FactWord("card_age_days", Unit.DAYS, "card age", low=0),
+    "holder_class": FactWord("holder_class", Unit.TEXT, "holder class"),
     "tier": FactWord("tier", Unit.TEXT, "tier"),
     "product": FactWord("product", Unit.TEXT, "product"),
     "local_time": FactWord(

@@ -152,6 +152,8 @@ def assess(case: Case, balance_minor: int, amount_minor: int | None = None) -> A
             vehicle=tap.vehicle if tap is not None else "",
             mode=tap.mode.value if tap is not None else "",
             event_age_s=_event_age_s(case),
+            channel="advice" if request.advice else "online",
+            pin="verified" if request.pin and case.loaded.pin_reference else "none",
         )
     )
 

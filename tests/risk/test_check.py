@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
+import tomllib
 from collections.abc import Callable
+from datetime import date, datetime
 from importlib import resources
 from typing import Any
 
@@ -61,6 +65,36 @@ def test_the_text_that_the_faults_are_put_into_is_sound(settings_toml: str) -> N
 
 LEAF = '{ feature = "attempts", plus = 1, op = "gt", value = 6 }'
 FIRST = "rules[0].when.all[0]"
+THEN = 'then = { decline = "count_limit", reason = "too many" }'
+SECOND = """
+[[rules]]
+id = "second"
+version = 1
+name = "Loads"
+stage = "amber"
+scope = { kinds = ["load"] }
+when = { all = [
+    { fact = "kind", op = "eq", value = "fare" },
+    { fact = "amount", op = "gt", value = 100 },
+] }
+then = { tag = "second" }
+"""
+BEHIND = """
+[[rules]]
+id = "behind"
+version = 1
+name = "Behind"
+stage = "amber"
+scope = { kinds = ["purchase"] }
+when = { all = [
+    { feature = "attempts", plus = 1, op = "gt", value = 9 },
+    { not = { fact = "card_id", op = "in_list", list = "hotlist" } },
+] }
+then = { decline = "count_limit", reason = "never said" }
+"""
+BUCKETED = ("buckets", "whole minutes", "a constant, for a terminal", "no list", "against the card",
+            "count or sum")  # fmt: skip
+"""What is said of a counter only where it is a place's."""
 DEEP = "{ all = [{ any = [{ not = { all = [" + LEAF + "] } }] }] }"
 
 
@@ -76,7 +110,7 @@ DEEP = "{ all = [{ any = [{ not = { all = [" + LEAF + "] } }] }] }"
         ("version = 1", "version = 1\nweight = 3", "rules[0].weight", "another key"),
         ('id = "burst"', 'id = "Burst!"', "rules[0].id", "a name of small letters"),
         ('stage = "amber"', 'stage = "orange"', "rules[0].stage", "amber, green, red, watch"),
-        ('key = "card"', 'key = "merchant"', "features[0].key", "account, card"),
+        ('key = "card"', 'key = "person"', "features[0].key", "account, acquirer, card"),
         ('aggregate = "count"', 'aggregate = "avg"', "features[0].aggregate", "one of count"),
         ('window = "5m"', 'window = "25h"', "features[0].window", '"10s" to "24h"'),
         ('window = "5m"', 'window = "9s"', "features[0].window", '"10s" to "24h"'),
@@ -179,12 +213,77 @@ DEEP = "{ all = [{ any = [{ not = { all = [" + LEAF + "] } }] }] }"
         ("until = 2026-02-01", "until = 2025-02-01", "lists[0].entries[0].until", "after from"),
         (LEAF, '{ fact = "amount", op = "gt", value = 6 }', "features[0]", "none does"),
         ('name = "Burst"', 'name = "Card 6200000000000000005"', "rules[0].name", "long number"),
+        # effects
+        (THEN, "then = { challenge = 'face', reason = 'x' }", "rules[0].then.challenge", "pin"),
+        (THEN, "then = { challenge = 'pin' }", "rules[0].then.reason", "1 to 120"),
+        (THEN, "then = { add_to_list = 'hotlist' }", "rules[0].then", "add_to_list"),
+        (THEN, "then = { add_to_list = 'hotlst', ttl = '48h' }", "rules[0].then.add_to_list",
+         "perhaps hotlist"),
+        (THEN, "then = { add_to_list = 'hotlist', ttl = '30s' }", "rules[0].then.ttl", '"1m" to'),
+        (THEN, "then = { add_to_list = 'hotlist', ttl = '367d' }", "rules[0].then.ttl", '"366d"'),
+        (THEN, "then = { force_online = false }", "rules[0].then", "force_online = true"),
+        (THEN, THEN + "\nalso = { tag = 'x' }", "rules[0].also", "a list of at most 4"),
+        (THEN, THEN + "\nalso = [{ decline = 'count_limit', reason = 'x' }]", "rules[0].also[0]",
+         "one of { review"),
+        (THEN, THEN + "\nalso = [{ tag = 'x' }, 3]", "rules[0].also[1]", "one of { review"),
+        (THEN, THEN + "\nalso = [{ add_to_list = 'x', ttl = '1h' }]",
+         "rules[0].also[0].add_to_list", "a declared list"),
+        (THEN, THEN + "\ncanary_percent = 100", "rules[0].canary_percent", "1 to 99"),
+        (THEN, THEN + "\nscope = { except = ['hotlst'] }", "rules[0].scope.except[0]",
+         "perhaps hotlist"),
+        (THEN, THEN + "\nscope = { except = 3 }", "rules[0].scope.except", "names of lists"),
+        ('stage = "amber"', 'stage = "watch"\ncanary_percent = 5', "rules[0].canary_percent",
+         "never in force"),
+        (THEN, "then = { challenge = 'pin', reason = 'x' }\non_error = 'maybe'",
+         "rules[0].on_error", "decline, skip"),
+        ('stage = "amber"', 'stage = "red"\nticket = "6200000000000000005"', "rules[0].ticket",
+         "long number"),
+        # counters: what history, totals and buckets can hold
+        ('aggregate = "count"', 'aggregate = "last"', "features[0].field", "to read"),
+        ('aggregate = "count"', 'aggregate = "last"\nfield = "tier"', "features[0].field",
+         "terminal"),
+        ('aggregate = "count"', 'aggregate = "distinct"\nfield = "kind"', "features[0].field",
+         "to count"),
+        ('aggregate = "count"', 'aggregate = "distinct"\nfield = "segment"', f"{FIRST}.value",
+         "from 1 to 4, so this never holds"),
+        ('window = "5m"', 'window = "calendar_week"', "features[0].key", "running totals"),
+        ('window = "5m"', 'window = "lifetime"', "features[0].where", "no single events"),
+        ('window = "5m"', 'window = "7d"', "features[0].window", '"calendar_week"'),
+        ('key = "card"', 'key = "terminal"\nsame = "stop"', "features[0].same", "buckets"),
+        ('aggregate = "count"\nbasis', 'aggregate = "distinct"\nfield = "stop"\nbasis',
+         "features[0].aggregate", "count or sum"),
+        ('window = "5m"', 'window = "90s"', "features[0].window", "whole minutes"),
+        ('fact = "kind", op = "eq", value = "purchase"',
+         'fact = "terminal", op = "ne", value = { current = "terminal" }',
+         "features[0].where.value", "a constant, for a terminal"),
+        ('fact = "kind", op = "eq", value = "purchase"',
+         'fact = "card_id", op = "in_list", list = "hotlist"', "features[0].where.list", "no list"),
+        ('op = "gt", value = 6', 'op = "lt", value = 6', f"{FIRST}.op", "against the card"),
+        (LEAF, "{ not = " + LEAF + " }", f"{FIRST}.not.op", "against the card"),
+        (LEAF, '{ fact = "amount", op = "gt", value = { feature = "attempts" } }', f"{FIRST}.value",
+         "minor units of money"),
+        # parts of an amount
+        ("value = 6", 'value = { feature = "attempts", percent = 0 }', f"{FIRST}.value.percent",
+         "1 to 1000"),
+        ("value = 6", 'value = { fact = "tier", percent = 9 }', f"{FIRST}.value", "a count as"),
+        ("value = 6", 'value = { feature = "attempts", percent = 9, plus = 1 }',
+         f"{FIRST}.value.plus", "nothing beside percent"),
+        # overlap
+        (LEAF, LEAF + ', { feature = "attempts", op = "lt", value = 5 }', "rules[0].when.all[1]",
+         "this never does"),
+        (THEN, THEN + "\nscope = { tiers = ['named'] }\n" + SECOND, "rules[1].when.all[0]",
+         "within the rule's scope"),
+        (RULE, RULE + BEHIND, "rules[1].when", "rules[0] declines in all of these"),
     ],
 )  # fmt: skip
 def test_a_fault_is_named_with_its_place(
     settings_toml: str, old: str, new: str, path: str, expected: str
 ) -> None:
     sound = text(settings_toml)
+    if expected in BUCKETED:
+        sound = sound.replace('key = "card"', 'key = "terminal"', 1)
+        old, new = (each.replace('"card"', '"terminal"') for each in (old, new))
+        assert not [f for f in check(sound) if f.severity is Severity.ERROR]
     assert old in sound
     found = check(sound.replace(old, new, 1))
     assert [f for f in found if f.path == path and expected in f.sentence], found
@@ -192,6 +291,27 @@ def test_a_fault_is_named_with_its_place(
         with pytest.raises(RulesetError) as raised:
             load_ruleset(sound.replace(old, new, 1))
         assert raised.value.findings
+
+
+def test_a_week_is_accepted_with_a_warning_until_the_ledger_keeps_it(settings_toml: str) -> None:
+    week = FEATURE.replace('"card"', '"account"').replace('"attempts"\nwhere', '"approved"\nwhere')
+    lines = [each for each in week.replace('"5m"', '"calendar_week"').splitlines()
+             if not each.startswith("where")]  # fmt: skip
+    found = check(text(settings_toml, "\n".join(lines) + LIST + RULE))
+    assert [(f.path, f.severity) for f in found] == [("features[0].window", Severity.WARNING)]
+
+
+def test_a_costly_ruleset_is_warned_of(settings_toml: str) -> None:
+    unequal = ", ".join(f'{{ fact = "amount", op = "ne", value = {n} }}' for n in range(18))
+    slow = "".join(
+        RULE.replace('"burst"', f'"r{n}"')
+        .replace("value = 6", f"value = {500 - n}")
+        .replace("{ not =", f"{unequal}, {{ not =")
+        for n in range(240)
+    )
+    found = check(text(settings_toml, FEATURE + LIST + slow))
+    assert any(f.path == "rules" and "1,000 µs" in f.sentence for f in found), found[:3]
+    assert {f.severity for f in found} == {Severity.WARNING}
 
 
 def test_several_faults_are_found_at_once(settings_toml: str) -> None:
@@ -282,7 +402,66 @@ def test_garbage_never_raises_anything_else(garbage: str) -> None:
     _check_or_refuse(garbage)
 
 
-@settings(max_examples=300, deadline=None)
+PARSED: dict[str, Any] = tomllib.loads(SHIPPED)
+TABLES = [(name, n) for name in ("features", "rules") for n in range(len(PARSED[name]))]
+
+
+def _written(value: Any) -> str:
+    """A value as TOML on one line."""
+    match value:
+        case dict():
+            return "{ " + ", ".join(f'"{k}" = {_written(v)}' for k, v in value.items()) + " }"
+        case list():
+            return "[" + ", ".join(map(_written, value)) + "]"
+        case bool():
+            return str(value).lower()
+        case str():
+            return json.dumps(value, ensure_ascii=False)
+        case datetime():
+            return value.isoformat()
+    return str(value)
+
+
+def _nodes(value: Any, path: str) -> list[tuple[str, Any, Any]]:
+    """(path, what holds it, its key) of every node under a table."""
+    found: list[tuple[str, Any, Any]] = []
+    for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+        at = f"{path}[{key}]" if isinstance(value, list) else f"{path}.{key}"
+        found.append((at, value, key))
+        if isinstance(child, dict | list):
+            found += _nodes(child, at)
+    return found
+
+
+NOWHERE_RIGHT = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([{"x": 1}, [[1]], -(10**15), date(2026, 1, 1)]),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(TABLES), st.data())
+def test_a_malformed_node_is_refused_with_its_path_and_what_was_expected(
+    table: tuple[str, int], data: st.DataObject
+) -> None:
+    """One node of a shipped rule or counter replaced by what is right nowhere, or a strange key."""
+    name, position = table
+    one = copy.deepcopy(PARSED[name][position])
+    at, holder, key = data.draw(st.sampled_from(_nodes(one, f"{name}[0]")))
+    if isinstance(holder, dict) and data.draw(st.booleans()):
+        holder["strange"] = holder.pop(key)
+    else:
+        holder[key] = data.draw(NOWHERE_RIGHT)
+    whole = {each: PARSED[each] for each in ("settings", "lists", "features")} | {name: [one]}
+    written = "\n".join(f"{each} = {_written(value)}" for each, value in whole.items())
+    errors = [f for f in check(written) if f.severity is Severity.ERROR]
+    assert all(finding.sentence.startswith("expected ") for finding in errors)
+    beside = at[: -len(f"[{key}]")] if isinstance(holder, list) else at[: -len(f".{key}")]
+    near = [f.path for f in errors if f.path.startswith(beside) or at.startswith(f.path)]
+    assert [path for path in near if path.startswith(f"{name}[0]")], (at, errors)
+
+
+@settings(max_examples=140, deadline=None)
 @given(st.data())
 def test_a_broken_ruleset_never_raises_anything_else(
     make_facts: Callable[..., Facts], data: st.DataObject

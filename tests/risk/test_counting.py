@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from math import floor
 from typing import Any, get_args
+from zoneinfo import ZoneInfo
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,17 +30,21 @@ from risk.conditions import (
 from risk.counting import compile_feature
 from risk.facts import Facts, Totals, empty_history
 from risk.features import (
+    BUCKETED_KEYS,
     Aggregate,
     Basis,
     CalendarDay,
     CalendarMonth,
+    CalendarWeek,
     DistinctField,
     Feature,
     Key,
+    Lifetime,
     OnReversal,
     SameField,
     Trailing,
 )
+from risk.moments import Settings, microseconds, service_day
 
 NOW_US = 1_780_000_000_000_000
 Event = dict[str, Any]
@@ -119,7 +125,7 @@ CONDITIONS = st.recursive(
 FEATURES = st.builds(
     Feature,
     id=st.just("counter"),
-    key=st.sampled_from(Key),
+    key=st.sampled_from(sorted(set(Key) - BUCKETED_KEYS)),
     aggregate=st.sampled_from(Aggregate),
     basis=st.sampled_from(Basis),
     window=st.one_of(st.sampled_from([10, 60, 300, 86_400]).map(Trailing), st.just(CalendarDay())),
@@ -162,13 +168,13 @@ def facts_with(events: list[Event], **changed: Any) -> Facts:
 
 
 @settings(max_examples=500, deadline=None)
-@given(FEATURES, EVENTS, TERMINALS, STOPS, st.sampled_from(["", "V1"]))
+@given(FEATURES, EVENTS, TERMINALS, STOPS, st.sampled_from(["", "V1"]), st.sampled_from(["", "M1"]))
 def test_a_feature_equals_the_oracle(
-    feature: Feature, events: list[Event], terminal: str, stop: str, vehicle: str
+    feature: Feature, events: list[Event], terminal: str, stop: str, vehicle: str, merchant: str
 ) -> None:
     if feature.basis is not Basis.DECLINED:
         feature = _without_codes(feature)
-    facts = facts_with(events, terminal=terminal, stop=stop, vehicle=vehicle)
+    facts = facts_with(events, terminal=terminal, stop=stop, vehicle=vehicle, merchant=merchant)
     assert compile_feature(feature, {}, PLACES)(facts) == oracle(feature, events, facts)
 
 
@@ -199,6 +205,115 @@ def test_the_month_is_read_from_the_totals() -> None:
     facts = facts_with([])
     assert compile_feature(Feature(aggregate=Aggregate.SUM, **of), {})(facts) == 4321
     assert compile_feature(Feature(aggregate=Aggregate.COUNT, **of), {})(facts) == 7
+
+
+def test_longer_windows_are_read_from_the_totals_or_unknown() -> None:
+    of = {"id": "x", "key": Key.ACCOUNT, "basis": Basis.APPROVED}
+    kept = Totals(week_minor=5, lifetime_count=6)
+    for window, aggregate, expected in (
+        (CalendarWeek(), Aggregate.SUM, 5),
+        (CalendarWeek(), Aggregate.COUNT, None),
+        (Lifetime(), Aggregate.COUNT, 6),
+        (Lifetime(), Aggregate.SUM, None),
+    ):
+        feature = Feature(aggregate=aggregate, window=window, **of)
+        assert compile_feature(feature, {})(facts_with([], totals=kept)) == expected
+
+
+def test_a_bucketed_feature_is_what_was_handed_in() -> None:
+    feature = Feature(
+        id="wrong",
+        key=Key.TERMINAL,
+        aggregate=Aggregate.COUNT,
+        basis=Basis.DECLINED,
+        window=Trailing(600),
+    )
+    count = compile_feature(feature, {})
+    assert count(facts_with([_event()])) is None
+    assert count(facts_with([_event()], buckets={"wrong": None})) is None
+    assert count(facts_with([_event()], buckets={"wrong": 16})) == 16
+
+
+# Days: whatever the zone, the start of the service day and the date, a day's events are those
+# of the same service date. The ledger's part is done here: a duplicate is no second event, and
+# a reversal marks the event that it gives back.
+
+SECONDS_OF_TWO_DAYS = 2 * 86_400
+ZONES = ["Asia/Shanghai", "Asia/Kathmandu", "UTC", "America/St_Johns", "Australia/Lord_Howe"]
+DAYS = [
+    (2028, 2, 29), (2027, 2, 28), (2028, 3, 1), (2026, 12, 31), (2027, 1, 1), (2026, 4, 30),
+    (2026, 10, 25), (2027, 3, 14),
+]  # fmt: skip
+MESSAGES = st.lists(
+    st.tuples(
+        st.integers(0, 5),
+        st.one_of(st.integers(0, SECONDS_OF_TWO_DAYS), st.just(0), st.just(86_400)),
+        st.sampled_from(["sale", "sale", "sale", "reversal"]),
+        st.integers(1, 900),
+    ),
+    max_size=16,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(ZONES),
+    st.sampled_from(["00:00", "04:00", "23:59"]),
+    st.sampled_from(DAYS),
+    st.integers(0, 86_399),
+    MESSAGES,
+)
+def test_a_day_is_the_service_date_over_duplicates_and_reversals(
+    zone: str,
+    start: str,
+    day: tuple[int, int, int],
+    second: int,
+    messages: list[tuple[int, int, str, int]],
+) -> None:
+    now = datetime(*day, tzinfo=UTC) + timedelta(seconds=second)
+    now_us = microseconds(now)
+    at = service_day(Settings(zone, start, "156"), now_us)
+    stream = sorted(messages, key=lambda message: -message[1])
+    history, seen = empty_history(), {}
+    for key, ago_s, what, amount in stream:
+        if what == "sale" and key not in seen:
+            seen[key] = len(history.at_us)
+            event = _event(at_us=now_us - ago_s * 1_000_000, amount_minor=amount)
+            history.append(**{name: v for name, v in event.items() if name != "given_back"})
+        elif what == "reversal" and key in seen:
+            history.given_back[seen[key]] = True
+    facts = facts_with([], now_us=now_us, day_start_us=at.day_start_us, history=history)
+    of = {"id": "x", "key": Key.CARD, "basis": Basis.APPROVED, "window": CalendarDay()}
+    for aggregate, restores in ((Aggregate.COUNT, False), (Aggregate.SUM, True)):
+        expected = _of_the_service_date(stream, now, zone, start, restores=restores)
+        found = compile_feature(Feature(aggregate=aggregate, **of), {})(facts)
+        assert found == sum(1 if aggregate is Aggregate.COUNT else each for each in expected)
+
+
+def _of_the_service_date(
+    stream: list[tuple[int, int, str, int]], now: datetime, zone: str, start: str, *, restores: bool
+) -> list[int]:
+    """Amounts of the first message of each key that is of today's service date."""
+    hour, minute = map(int, start.split(":"))
+
+    def date(moment: datetime) -> Any:
+        local = moment.astimezone(ZoneInfo(zone))
+        before = (local.hour, local.minute) < (hour, minute)
+        return local.date() - timedelta(days=1 if before else 0)
+
+    first: dict[int, tuple[int, int]] = {}
+    reversed_keys = set()
+    for key, ago_s, what, amount in stream:
+        if what == "sale":
+            first.setdefault(key, (ago_s, amount))
+        elif key in first:
+            reversed_keys.add(key)
+    return [
+        amount
+        for key, (ago_s, amount) in first.items()
+        if date(now - timedelta(seconds=ago_s)) == date(now)
+        and not (restores and key in reversed_keys)
+    ]
 
 
 def test_seconds_since_last_is_unknown_before_the_first_event() -> None:
@@ -253,8 +368,10 @@ def _without_codes(feature: Feature) -> Feature:
 # The oracle: slow, one event at a time, and written from the model's words.
 
 
-def oracle(feature: Feature, events: list[Event], facts: Facts) -> int | None:
+def oracle(feature: Feature, events: list[Event], facts: Facts) -> int | str | None:
     needed = {feature.same} if feature.same else set()
+    if feature.key is Key.CARD_MERCHANT:
+        needed.add("merchant")
     if feature.where is not None:
         needed |= _current(feature.where) - {"amount"}
     if any(getattr(facts, name) == "" for name in needed):
@@ -267,6 +384,8 @@ def oracle(feature: Feature, events: list[Event], facts: Facts) -> int | None:
             return sum(event["amount_minor"] for event in counted)
         case Aggregate.DISTINCT:
             return len({event[feature.field] for event in counted if event[feature.field] != ""})
+        case Aggregate.LAST:
+            return (counted[-1][feature.field] or None) if counted else None
         case Aggregate.SECONDS_SINCE_LAST:
             if not counted:
                 return None
@@ -311,6 +430,7 @@ def _counts(feature: Feature, event: Event, facts: Facts) -> bool:
         inside
         and based
         and (feature.key is Key.ACCOUNT or event["card_id"] == facts.card_id)
+        and (feature.key is not Key.CARD_MERCHANT or event["merchant"] == facts.merchant)
         and not (restores and event["given_back"])
         and (feature.same is None or event[feature.same] == getattr(facts, feature.same))
         and (feature.where is None or _truth(feature.where, event, facts) is True)

@@ -12,7 +12,7 @@ from protocols.card_number import mask_digit_runs
 from protocols.message import Outcome
 from risk.assess import Assessment, decode_results, encode_results
 from risk.explain import EXPLANATION_CHARACTERS_MAX, Clause, because, explain
-from risk.facts import Facts
+from risk.facts import Facts, Totals
 
 Assess = Callable[[str, Facts], Assessment]
 MakeFacts = Callable[..., Facts]
@@ -86,6 +86,36 @@ def rule(when: str) -> str:
             "1 tap at the same merchant in 11 s on card ••0042; limit 0",
         ),
         (
+            feature("last", "1h", 'field = "merchant"'),
+            '{ feature = "counter", op = "eq", value = "M1" }',
+            "merchant M1 at the last of the approvals on card ••0042",
+        ),
+        (
+            feature("last", "1h", 'field = "card_id"'),
+            '{ feature = "counter", op = "ne", value = 9 }',
+            "card of its own at the last of the approvals on card ••0042; expected 9",
+        ),
+        (
+            feature("count", "10m", key="card_merchant"),
+            '{ feature = "counter", op = "ge", value = 2 }',
+            "2 approvals in 10 min at this merchant on card ••0042; limit 1",
+        ),
+        (
+            feature("count", "10m", key="terminal"),
+            '{ feature = "counter", plus = 1, op = "gt", value = 2 }',
+            "4 approvals in 10 min at this terminal; limit 2",
+        ),
+        (
+            feature("sum", "calendar_week", key="account"),
+            '{ feature = "counter", plus = "amount", op = "gt", value = 2500 }',
+            "30.00 approved in the week on the account; limit 25.00",
+        ),
+        (
+            feature("sum", "1h"),
+            '{ fact = "amount", op = "gt", value = { feature = "counter", percent = 20 } }',
+            "amount 10.00; limit 4.00",
+        ),
+        (
             "",
             '{ all = [ { fact = "tier", op = "eq", value = "named" }, '
             '{ fact = "amount", op = "gt", value = 500 } ] }',
@@ -115,7 +145,13 @@ def rule(when: str) -> str:
 def test_a_decline_in_words(
     assess_with: Assess, make_facts: MakeFacts, features: str, when: str, says: str
 ) -> None:
-    facts = make_facts({"ago_s": 20, "terminal": "T2"}, {"ago_s": 10}, product="")
+    facts = make_facts(
+        {"ago_s": 20, "terminal": "T2"},
+        {"ago_s": 10},
+        product="",
+        buckets={"counter": 3},
+        totals=Totals(week_minor=2000),
+    )
     found = decode_results(encode_results(assess_with(features + rule(when), facts)))
     start = f"Declined 65: card_burst v1 (live, ruleset {found.ruleset_hash[:4]}…): "
     assert explain(found, "0042") == f"{start}{says}."

@@ -10,13 +10,16 @@ import pytest
 
 from protocols.message import Kind, Outcome, Segment
 from risk.assess import CompiledRuleset, Effect
+from risk.buckets import Buckets, PlaceEvent
 from risk.check import check, first_ruleset
 from risk.compile import compile_ruleset
 from risk.explain import explain
 from risk.facts import Facts, Totals
 from risk.lists import ListEntry, NamedList
+from risk.record import Effects, ListAddition, listed_value
 
 MEDIUM = "cd" * 16
+COPIED = "ef" * 16
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +28,8 @@ def compiled() -> CompiledRuleset:
     lists = [
         NamedList("hotlist", "medium", (ListEntry(MEDIUM, "stolen"),)),
         NamedList("group_passes", "card_id", (ListEntry(1, "school outing"),)),
+        NamedList("suspected_clone", "medium", (ListEntry(COPIED, "in two places"),)),
+        NamedList("event_stops", "stop", (ListEntry("M9/S01", "the stadium"),)),
     ]
     return compile_ruleset(first_ruleset(), lists)
 
@@ -40,6 +45,10 @@ def taps(number: int, apart_s: int = 5, **changed: Any) -> list[dict[str, Any]]:
 
 def retail(*events: dict[str, Any], **changed: Any) -> tuple[Any, Any]:
     return events, changed
+
+
+def loads(number: int, venue: str) -> list[dict[str, Any]]:
+    return taps(number, 600, kind=Kind.LOAD, venue=venue)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +67,85 @@ def retail(*events: dict[str, Any], **changed: Any) -> tuple[Any, Any]:
             "history_full",
             retail(*taps(499, 100, card_id=2, amount_minor=1)),
             retail(*taps(500, 100, card_id=2, amount_minor=1)),
+            Outcome.COUNT_LIMIT,
+        ),
+        (
+            "anonymous_balance",
+            retail(kind=Kind.LOAD, tier="anonymous", balance_minor=99_000),
+            retail(kind=Kind.LOAD, tier="anonymous", balance_minor=99_001),
+            Outcome.BALANCE_CAP,
+        ),
+        (
+            "anonymous_balance",
+            retail(kind=Kind.LOAD_PENDING, tier="named", balance_minor=99_001),
+            retail(kind=Kind.LOAD_PENDING, tier="anonymous", balance_minor=99_001),
+            Outcome.BALANCE_CAP,
+        ),
+        ("clone_listed", retail(), retail(medium=COPIED), Outcome.SUSPECTED_FRAUD),
+        (
+            "terminal_testing",
+            retail(buckets={"terminal_wrong_10m": 15}),
+            retail(buckets={"terminal_wrong_10m": 16}),
+            Outcome.DO_NOT_HONOUR,
+        ),
+        (
+            "taxi_pin",
+            retail(venue="taxi", pin="none", amount_minor=20_000),
+            retail(venue="taxi", pin="none", amount_minor=20_001),
+            Outcome.PIN_REQUIRED,
+        ),
+        (
+            "taxi_pin",
+            retail(venue="taxi", pin="verified", amount_minor=20_001),
+            retail(venue="taxi", pin="none", amount_minor=20_001, kind=Kind.PREAUTHORIZATION),
+            Outcome.PIN_REQUIRED,
+        ),
+        (
+            "taxi_day",
+            retail(*taps(9, 600, venue="taxi"), venue="taxi"),
+            retail(*taps(10, 600, venue="taxi", card_id=2), venue="taxi"),
+            Outcome.COUNT_LIMIT,
+        ),
+        (
+            "taxi_day",
+            retail(*taps(10, 600, venue="taxi"), venue="metro"),
+            retail(
+                *taps(5, 600, venue="taxi", kind=Kind.OFFLINE_SALE),
+                *taps(5, 60, venue="taxi", kind=Kind.FARE),
+                venue="taxi",
+                kind=Kind.FARE,
+                card_id=2,
+            ),
+            Outcome.COUNT_LIMIT,
+        ),
+        (
+            "fuel_day",
+            retail(*taps(2, 600, venue="fuel"), venue="fuel"),
+            retail(*taps(3, 600, venue="fuel", kind=Kind.PREAUTHORIZATION), venue="fuel"),
+            Outcome.COUNT_LIMIT,
+        ),
+        (
+            "fuel_day",
+            retail(*taps(3, 600, venue="fuel", outcome=Outcome.INSUFFICIENT_FUNDS), venue="fuel"),
+            retail(*taps(3, 13_333, venue="fuel"), venue="fuel"),
+            Outcome.COUNT_LIMIT,
+        ),
+        (
+            "fuel_day",
+            retail({"ago_s": 40_001, "venue": "fuel"}, *taps(2, 9, venue="fuel"), venue="fuel"),
+            retail({"ago_s": 40_000, "venue": "fuel"}, *taps(2, 9, venue="fuel"), venue="fuel"),
+            Outcome.COUNT_LIMIT,
+        ),
+        (
+            "store_loads_day",
+            retail(*loads(4, "convenience"), kind=Kind.LOAD, venue="convenience"),
+            retail(*loads(5, "convenience"), kind=Kind.LOAD, venue="convenience"),
+            Outcome.COUNT_LIMIT,
+        ),
+        (
+            "store_loads_day",
+            retail(*loads(5, "supermarket"), kind=Kind.LOAD, venue="convenience"),
+            retail(*loads(5, "convenience"), kind=Kind.LOAD_PENDING, venue="convenience"),
             Outcome.COUNT_LIMIT,
         ),
         ("card_burst", retail(*taps(9)), retail(*taps(10)), Outcome.COUNT_LIMIT),
@@ -259,7 +347,7 @@ def test_a_lent_card_in_two_vehicles(tap: Callable[..., Any]) -> None:
 
 
 def test_travel_that_nobody_can_make(tap: Callable[..., Any]) -> None:
-    copied = (Outcome.SUSPECTED_FRAUD, "impossible_travel")
+    copied = (Outcome.SUSPECTED_FRAUD, "cloned_card")
     # S01 to S10 are 12,487 m apart: 371.5 s are 121 km/h, and a speed is rounded down
     assert tap(ride(371.5, stop="M1/S10", vehicle="V1")) == copied
     assert tap(ride(371.6, stop="M1/S10", vehicle="V1")) == PASSES
@@ -276,7 +364,7 @@ def test_a_stop_whose_place_is_not_known_leaves_travel_open(
     assert found.decision is Outcome.APPROVED
     (open_rule,) = [r for r in found.results if r.effect is Effect.UNKNOWN]
     assert (open_rule.rule_id, open_rule.why) == (
-        "impossible_travel",
+        "cloned_card",
         "card_travelled_1h, card_speed_1h is missing",
     )
 
@@ -329,3 +417,111 @@ def test_a_decline_says_the_one_figure_that_matters(
     assert explain(compiled.assess(facts), "0042").endswith(
         ": 749 km/h from the last of the taps on card ••0042; limit 120 km/h."
     )
+
+
+def test_two_taps_in_one_vehicle_within_three_seconds(tap: Callable[..., Any]) -> None:
+    twice = (Outcome.COUNT_LIMIT, "vehicle_twice")
+    assert tap(ride(2.999, stop="K1/1", vehicle="V1"), stop="K1/2") == twice
+    assert tap(ride(3, stop="K1/1", vehicle="V1"), stop="K1/2") == PASSES
+    assert tap(ride(2, vehicle="V1"), stop="", vehicle="") == PASSES
+    assert tap(ride(2, vehicle="V1", outcome=Outcome.COUNT_LIMIT), stop="") == PASSES
+    assert tap(ride(2, vehicle="V1"), stop="", event_age_s=61) == PASSES, "kept and sent late"
+    assert tap(ride(2, vehicle="V1", card_id=1), stop="", card_id=1, amount_minor=2001) == PASSES
+
+
+def test_a_copied_card_is_put_on_a_list(
+    compiled: CompiledRuleset, make_facts: Callable[..., Facts]
+) -> None:
+    asked = {"kind": Kind.FARE, "segment": Segment.TRANSIT, "stop": "M1/S01", "vehicle": "V1"}
+    facts = make_facts(ride(60, stop="M1/S10", vehicle="V1", card_id=2), **asked, card_id=2)
+    found = compiled.assess(facts)
+    assert found.rule_id == "cloned_card"
+    assert found.effects == Effects(
+        additions=(ListAddition("suspected_clone", "medium", 48 * 3600, "cloned_card"),)
+    )
+    assert listed_value(found.effects.additions[0], facts) == facts.medium
+
+
+def queues(found: Any) -> list[tuple[str, str]]:
+    assert found.decision is Outcome.APPROVED
+    return [(each.queue, each.rule_id) for each in found.effects.reviews] if found.effects else []
+
+
+def test_small_loads_at_many_terminals_are_looked_at(
+    compiled: CompiledRuleset, make_facts: Callable[..., Facts]
+) -> None:
+    def after(*terminals: str, **changed: Any) -> list[tuple[str, str]]:
+        past = [
+            {"ago_s": 80_000 - n, "kind": Kind.LOAD, "terminal": terminal, **changed}
+            for n, terminal in enumerate(terminals)
+        ]
+        return queues(compiled.assess(make_facts(*past, kind=Kind.LOAD, balance_minor=0)))
+
+    assert after("T1", "T2", "T3") == [("loads", "load_ladder")]
+    assert after("T1", "T2") == []
+    assert after("T1", "T2", "T2") == []
+    assert after("T1", "T2", "T3", outcome=Outcome.BALANCE_CAP) == []
+    assert after("T1", "T2", "T3", card_id=2) == []
+
+
+def test_loaded_and_spent_at_once_is_looked_at(
+    compiled: CompiledRuleset, make_facts: Callable[..., Facts]
+) -> None:
+    def spending(
+        amount: int, loaded: int = 50_001, ago_s: int = 599, spent: int = 0, mcc: str = "5499"
+    ) -> list[tuple[str, str]]:
+        past = [
+            {"ago_s": ago_s, "kind": Kind.LOAD, "amount_minor": loaded},
+            {"ago_s": 30, "amount_minor": spent, "mcc": "5499"},
+        ]
+        return queues(compiled.assess(make_facts(*past, amount_minor=amount, mcc=mcc)))
+
+    watched = [("loads", "reload_then_spend")]
+    # 90 % of 500.01 is 450.00 and a bit, so a cent more than 450.00 is the first above it
+    assert (spending(45_000), spending(45_001)) == ([], watched)
+    assert (spending(15_000, spent=30_000), spending(15_001, spent=30_000)) == ([], watched)
+    assert spending(45_001, loaded=50_000) == []
+    assert spending(45_001, ago_s=600) == []
+    assert spending(45_001, mcc="5411") == []
+
+
+def test_nobody_waits_after_an_event(tap: Callable[..., Any]) -> None:
+    crowd = [ride(290 - 40 * n, stop=f"K1/{n}", vehicle="V1") for n in range(6)]
+    burst, spared = (Outcome.COUNT_LIMIT, "tap_burst"), (Outcome.APPROVED, "event_day")
+    at = {"stop": "M9/S01", "vehicle": ""}
+    assert tap(*crowd, **at, local_second_of_day=21 * 3600) == spared
+    assert tap(*crowd, **at, local_second_of_day=86_399) == spared
+    assert tap(*crowd, **at, local_second_of_day=21 * 3600 - 1) == burst
+    assert tap(*crowd, vehicle="", local_second_of_day=21 * 3600) == burst, "another stop"
+    assert tap(*crowd, stop="", vehicle="", local_second_of_day=21 * 3600) == burst
+
+
+def test_what_waits_for_buckets_is_unknown_and_harmless(
+    compiled: CompiledRuleset, make_facts: Callable[..., Facts]
+) -> None:
+    found = compiled.assess(make_facts())
+    assert found.decision is Outcome.APPROVED
+    assert [(r.rule_id, r.effect, r.why) for r in found.results] == [
+        ("terminal_testing", Effect.UNKNOWN, "terminal_wrong_10m is missing")
+    ]
+
+
+def test_a_terminal_that_tries_cards_adds_to_its_buckets() -> None:
+    buckets = Buckets(first_ruleset().features)
+    usual: dict[str, Any] = {
+        "at_us": 1_780_000_000_000_000,
+        "acquirer": "shops",
+        "merchant": "M1",
+        "terminal": "T1",
+        "card_id": 0,
+        "kind": Kind.PURCHASE,
+        "amount_minor": 100,
+        "segment": Segment.RETAIL,
+        "mcc": "5411",
+    }
+    wrong = (Outcome.PIN_WRONG, Outcome.UNKNOWN_CARD)
+    for outcome in (*wrong, Outcome.APPROVED, Outcome.PIN_REQUIRED):
+        added = buckets.additions(PlaceEvent(**usual, outcome=outcome))
+        assert [(each.key, each.amount) for each in added] == (
+            [("shops/T1", 1)] if outcome in wrong else []
+        )

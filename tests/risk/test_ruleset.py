@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from risk.check import first_ruleset, load_ruleset
-from risk.ruleset import Ruleset, canonical_bytes, ruleset_from_bytes, ruleset_hash
+from risk.ruleset import Ruleset, bytes_hash, canonical_bytes, ruleset_from_bytes, ruleset_hash
 
 FEATURE = """
     [[features]]
@@ -63,6 +64,9 @@ def test_order_of_keys_spelling_and_defaults_do_not_change_the_hash(
         ("version = 1", "version = 2"),
         ('basis = "attempts"', 'basis = "approved"'),
         ('window = "5m"', 'window = "5m"\nsame = "stop"'),
+        ('window = "5m"', 'window = "5m"\nnoun_zh = "刷卡"'),
+        ('name = "Burst"', 'name = "Burst"\nalso = [{ tag = "odd" }]'),
+        ('name = "Burst"', 'name = "Burst"\ncanary_percent = 5'),
         ('name = "Burst"', 'name = "Burst"\nscope = { venues = ["bus"] }'),
         ('reason = "too many" }', 'reason = "too many" }\n[places]\n"M1/S01" = [1, 2]'),
     ],
@@ -86,3 +90,20 @@ def test_canonical_bytes_come_back_as_the_same_ruleset() -> None:
     assert again == ruleset
     assert ruleset_hash(again) == ruleset_hash(ruleset)
     assert len(ruleset_hash(ruleset)) == 64
+
+
+def test_bytes_of_an_earlier_version_are_the_same_ruleset_under_their_own_hash() -> None:
+    """Before there were effects beside a decision, canaries, exceptions and Chinese nouns."""
+    ruleset = first_ruleset()
+    plain = [rule for rule in ruleset.rules if not rule.also and not rule.scope.except_lists]
+    features = [msgspec.structs.replace(each, noun_zh="") for each in ruleset.features]
+    ruleset = msgspec.structs.replace(ruleset, rules=tuple(plain), features=tuple(features))
+    written = msgspec.json.decode(canonical_bytes(ruleset))
+    for rule in written["rules"]:
+        del rule["also"], rule["canary_percent"], rule["scope"]["except"]
+    for feature in written["features"]:
+        del feature["noun_zh"]
+    earlier = msgspec.json.encode(written, order="deterministic")
+    assert ruleset_from_bytes(earlier) == ruleset
+    assert bytes_hash(earlier) != ruleset_hash(ruleset)
+    assert bytes_hash(canonical_bytes(ruleset)) == ruleset_hash(ruleset)

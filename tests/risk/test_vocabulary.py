@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from risk.facts import Facts, History
+from risk.features import DistinctField, LastField
+from risk.lists import ListField
 from risk.rules import SCOPE_FACTS, Scope
 from risk.vocabulary import CURRENT_FACTS, PAST_FACTS
 
@@ -16,5 +20,13 @@ def test_facts_of_the_past_are_columns_of_the_history() -> None:
 
 
 def test_every_field_of_a_scope_restricts_a_fact() -> None:
-    assert tuple(SCOPE_FACTS) == Scope.__struct_fields__
+    assert (*SCOPE_FACTS, "except_lists") == Scope.__struct_fields__
     assert set(SCOPE_FACTS.values()) <= set(CURRENT_FACTS)
+
+
+def test_every_list_holds_a_fact_of_the_request() -> None:
+    assert set(get_args(ListField)) <= set(CURRENT_FACTS)
+
+
+def test_what_last_and_distinct_read_is_a_fact_of_the_past() -> None:
+    assert {*get_args(DistinctField), *get_args(LastField), "amount"} == set(PAST_FACTS)
