@@ -73,12 +73,14 @@ class City:
         self._order = [each for each in places.citizens if not each.chip] or places.citizens
         self._order = self._dice.sample(self._order, len(self._order))
         self._turn = 0
+        self._stopped = anyio.Event()
         self._begun_ns = begun_ns
         self._end_ns = begun_ns + int(run.seconds * 1e9)
 
     def stop(self) -> None:
         """No new visits; those under way come to their end."""
         self._end_ns = min(self._end_ns, time.monotonic_ns())
+        self._stopped.set()
 
     async def go(self) -> None:
         """Offer all visits, and let them end."""
@@ -129,7 +131,9 @@ class City:
         if not riders:
             return
         at_ns = self._begun_ns + int(self._run.seconds * DEPOT_AT * 1e9)
-        await anyio.sleep(max(0.0, (at_ns - time.monotonic_ns()) / 1e9))
+        with anyio.move_on_after(max(0.0, (at_ns - time.monotonic_ns()) / 1e9)):
+            await self._stopped.wait()
+            return
         await self._hosts.transit.depot(
             riders,
             TacTerms(bytes.fromhex(self._places.tac_key)),
