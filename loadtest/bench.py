@@ -244,6 +244,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--tap-rate", type=float, default=300.0, help="of the city: taps a second")
     add("--records", type=int, default=100_000, help="of the city: in a depot's upload")
     add("--rows", type=int, default=100_000, help="of the city: in a debit file")
+    add("--beside", default="", choices=("", "upload", "debit file", "both"), help="of the city")
     add("--json", type=Path, metavar="FILE")
     return parser
 
@@ -284,6 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 cards=given.cards,
                 workers=given.workers,
                 say=_say,
+                beside=given.beside,
             )
             report = msgspec.structs.replace(report, city=city)
             sound = sound and city.audit.clean

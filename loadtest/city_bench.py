@@ -228,19 +228,19 @@ class CityAtWork:
 
 def bench_city(
     *, rate: float, seconds: float, records: int, rows: int, cards: int, workers: int,
-    say: Callable[[str], None],
+    say: Callable[[str], None], beside: str = "",
 ) -> CityBench:  # fmt: skip
-    """Stage a city and run the four phases. Raises StageFailed."""
+    """Stage a city and run the four phases, or the first and the one named. Raises StageFailed."""
     with staged_switch(cards=cards, city=True) as staged:
         serving: Serving = staged.serve(workers=workers)
         at_work = CityAtWork(read_places(Path(serving.places)), rate, records, rows)
-        phases = anyio.run(_phases, at_work, seconds, say)
+        phases = anyio.run(_phases, at_work, seconds, say, beside)
         ended = staged.end()
     return CityBench(rate, records, rows, phases, ended)
 
 
 async def _phases(
-    at_work: CityAtWork, seconds: float, say: Callable[[str], None]
+    at_work: CityAtWork, seconds: float, say: Callable[[str], None], only: str
 ) -> list[TapsBeside]:
     say("city: loading chips, giving mandates")
     await at_work.prepare(uploads=2)
@@ -252,6 +252,8 @@ async def _phases(
     ]
     phases = []
     for beside, works in wanted:
+        if only and beside not in ("nothing", only):
+            continue
         say(f"city: taps beside {beside}")
         phases.append(await at_work.phase(beside, seconds, works))
     alone_ms = phases[0].p99_ms

@@ -95,7 +95,8 @@ class Biller(Section, frozen=True):
     """A biller's host: where bills are asked for, paid and looked up.
 
     `kind`: a postpaid bill may be reversed until `cut_off` of the business day it was paid
-    on; a prepaid token never, once it exists. `venue` is a code of the venue table. The owner
+    on; a prepaid token never, once it exists. `venue` is a code of the venue table, empty for
+    a biller that belongs to none (a school's canteen). The owner
     of its money (ACQ account) is `acquirer`. Its calls end after `timeout_ms`; after
     `circuit_failures` of them in a row it is left alone for `circuit_seconds`. What it
     answered to an inquiry is held to for `inquiry_seconds`.
@@ -103,8 +104,8 @@ class Biller(Section, frozen=True):
 
     name: LinkName
     url: Url
-    venue: str
     acquirer: AcquirerCode
+    venue: str = ""
     mcc: MerchantCategory = "4900"
     kind: Literal["postpaid", "prepaid"] = "postpaid"
     timeout_ms: BudgetMs = 3_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from switch.decide import Terms
 from switch.decide.terms import VenueTerms
 from switch.fares.reading import load_fares
 from switch.posting import Purse
-from switch.venues import load_venues
+from switch.venues import VenueTable, load_venues
 
 
 def ruleset_text(config: Config) -> str:
@@ -32,6 +32,9 @@ def ruleset_text(config: Config) -> str:
 def load_terms(config: Config, settlement_accounts: Mapping[tuple[str, str], int]) -> Terms:
     """What decisions are made by. Raises RulesetError, and ConfigError for its file."""
     ruleset = load_ruleset(ruleset_text(config), config.rules.file)
+    venues = load_venues(config.venues.file)
+    if problems := list(_unknown_venues(config, venues)):
+        raise ConfigError("the configuration", problems)
     return Terms(
         rules=compile_ruleset(ruleset),
         rule_settings=ruleset.settings,
@@ -54,7 +57,25 @@ def load_terms(config: Config, settlement_accounts: Mapping[tuple[str, str], int
             venue.code: VenueTerms(
                 tuple(Purse[code] for code in venue.purse_order), venue.amount_max_minor
             )
-            for venue in load_venues(config.venues.file).venues
+            for venue in venues.venues
         },
         fares=load_fares(config.fares.file, config.ledger.time_zone),
     )
+
+
+def _unknown_venues(config: Config, table: VenueTable) -> Iterator[Problem]:
+    """What names a venue that is not in the table: its messages would be counted nowhere."""
+    codes, modes = table.by_code(), table.by_mode()
+    remedy = "name one that citycard venues shows"
+    for index, link in enumerate(config.links):
+        for code in link.venues:
+            if code not in codes:
+                yield Problem(f"links[{index}].venues", f"there is no venue {code}", remedy)
+    for index, tap in enumerate(config.taps):
+        for mode in tap.modes:
+            if mode not in modes:
+                problem = f"no venue has readers of mode {mode}"
+                yield Problem(f"taps[{index}].modes", problem, "give a venue that mode")
+    for index, biller in enumerate(config.billers):
+        if biller.venue and biller.venue not in codes:
+            yield Problem(f"billers[{index}].venue", f"there is no venue {biller.venue}", remedy)

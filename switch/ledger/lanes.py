@@ -48,6 +48,8 @@ RECONNECT_PATIENCE_SECONDS = 0.05
 """A server that is there takes milliseconds; what waits longer is better told, or stood in for."""
 BACKGROUND_BATCH_MAX = 16
 """Background work fills a batch up to this many: what comes meanwhile waits for a small one."""
+MOVING_PATIENCE_SECONDS = 1.0
+"""Who leaves a shared connection knows that the ledger is there: what waits is only queued."""
 CHECK_VIOLATION = "23514"
 """Without a constraint's name it is what Postgres says of a row that no partition takes."""
 OWED_SECONDS = 1.0
@@ -154,22 +156,25 @@ class Lane:
 
     async def run(self) -> None:
         """Serve until cancelled, reconnecting for as long as it takes."""
+        moving = False
         while True:
-            ledger = await self._opened()
+            ledger = await self._opened(moving=moving)
+            moving = False
             self._come_up()
             try:
                 await self._serve(ledger)
             except TimeToMove:
-                pass
+                moving = True
             except LedgerLost as error:
                 _log.warning("ledger connection lost", shard=self.shard, reason=str(error))
             finally:
                 ledger.terminate()
 
-    async def _opened(self) -> LaneLedger:
+    async def _opened(self, *, moving: bool) -> LaneLedger:
         """A connection, whenever there is one to be had; down meanwhile, if it takes long."""
+        patience_seconds = MOVING_PATIENCE_SECONDS if moving else RECONNECT_PATIENCE_SECONDS
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._go_down_soon)
+            tasks.start_soon(self._go_down_soon, patience_seconds)
             async with self._doorstep.turn:
                 # Kept between two tries as well: one lane knocks for all, so that it may
                 # knock often, and the moment it is let in the others follow.
@@ -192,8 +197,8 @@ class Lane:
                 )
             )
 
-    async def _go_down_soon(self) -> None:
-        await anyio.sleep(RECONNECT_PATIENCE_SECONDS)
+    async def _go_down_soon(self, patience_seconds: float) -> None:
+        await anyio.sleep(patience_seconds)
         self._go_down("connecting takes long")
 
     def _come_up(self) -> None:

@@ -115,7 +115,7 @@ def test_a_payment_survives_its_worker(
             server=Server(workers=1),
             links=(),
             apis=(Api(name="bills-1", port=port),),
-            billers=(Biller("city-water", url, "water", "48041000", timeout_ms=10_000),),
+            billers=(Biller("city-water", url, "48041000", "water", timeout_ms=10_000),),
         )
         key = bridge.run("asyncio", made_ready, database, config, str(key_file))
         line = msgspec.json.encode(

@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
+from loadtest.biller import Plan
 from protocols.bills.biller import PaymentOrder
 from tests.switch.net.http.conftest import BANK, LOADED_MINOR, WATER, Counter, Staged
 
@@ -45,6 +46,26 @@ async def test_a_bill_is_asked_for_held_confirmed_and_given_back(counter: Counte
     assert [row["state"] for row in told] == [
         "opened", "held", "confirming", "paid", "reversing", "reversed",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("venue", "mcc"),
+    [("water", "4900"), ("community", "6513"), ("parking", "7523"), ("", "8299")],
+    ids=["water", "property fee", "parking statement", "school canteen"],
+)
+async def test_billers_differ_by_configuration_only(staged: Staged, venue: str, mcc: str) -> None:
+    async with (
+        staged({"house": Plan()}, venue=venue, mcc=mcc) as counter,
+        counter.client() as client,
+    ):
+        held = await counter.held(client, "BILL-9-1250", "house")
+        confirmed = await client.post(f"/v1/bills/payments/{held['payment_id']}/confirm")
+        assert confirmed.json()["payment"]["state"] == "paid"
+        assert counter.posted_minor("house") == 1_250
+        (paid,) = await counter.fetch(
+            "select venue, mcc, approved_minor from ledger.authorization where kind = 'completion'"
+        )
+        assert tuple(paid) == (venue, mcc, 1_250)
 
 
 async def test_one_bill_through_two_channels_is_paid_once(counter: Counter) -> None:
