@@ -157,6 +157,8 @@ class Followers(msgspec.Struct, frozen=True, gc=False):
     changes: tuple[Follower, ...] = ()
     """Voids, refunds, adjustments, completions, cancels, confirmed loads, expiries and partial
     reversals, oldest first."""
+    taken_back: bool = False
+    """Reversed by a message of its sender (0400, 0420), and not by the switch as too late."""
 
     @property
     def claims(self) -> int:

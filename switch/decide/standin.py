@@ -12,7 +12,7 @@ from protocols.message import Kind, Outcome, Reply
 from switch.decide.case import Case, approved
 from switch.decide.keys import derived_key
 from switch.decide.purses import able_purse, eligible_purses, sale_leg, suspense_legs
-from switch.decide.stored import given_out_again
+from switch.decide.stored import given_out_again, stored_reply
 from switch.decide.taps import standin_fare
 from switch.posting import Decision, Posting, Stored
 
@@ -24,15 +24,18 @@ def standin_sale(case: Case) -> Decision:
     """The advice of a stand-in approval: no status, no PIN, no rules.
 
     Where its key holds an approval that stands, that is this sale; the claim on it keeps a
-    worker that was too late with its answer from reversing it. A decline there, a sale
-    that was given back, or another content does not make the promise undone: it is posted
-    under a key of its own, linked to what was there first.
+    worker that was too late with its answer from reversing it. What its sender took back
+    meanwhile, at a worker that did not know of the stand-in yet, is taken back. A decline
+    there, a sale that the switch itself reversed as too late, or another content does not
+    make the promise undone: it is posted under a key of its own, linked to what was there.
     """
     stored = case.loaded.stored
     if stored is None:
         return _posted(case, case.request.key, 0)
     if _is_posted(case, stored):
         return given_out_again(case, stored)
+    if stored.followers.taken_back and stored.payload_hash == case.request.payload_hash:
+        return stored_reply(stored)
     for change in stored.followers.changes:
         if change.kind in STANDIN_KINDS or change.kind is Kind.FARE_CREDIT:
             return Reply(

@@ -377,7 +377,12 @@ class ModelFacts:
             and not (gone and other.posting.kind is Kind.REVERSAL)
         )
         repeats = [other for other in about if other.posting.kind is Kind.REPEAT]
-        return Followers(gone, len(repeats), len(withdrawn), changes)
+        by_sender = any(
+            other.posting.kind is Kind.REVERSAL
+            and other.posting.directed.request.message_class == "04"
+            for other in about
+        )
+        return Followers(gone, len(repeats), len(withdrawn), changes, gone and by_sender)
 
 
 def _day_of(authorization_id: int, taps: Iterable[TapEvent]) -> date | None:

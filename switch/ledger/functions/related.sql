@@ -16,6 +16,7 @@ declare
 begin
     with follower as materialized (
         select v.authorization_id, v.kind, v.outcome, v.approved_minor, v.at_us, u.reversals,
+               v.message_class,
                v.approved_minor - u.minor as worth_minor,
                u.reversals > 0 and v.approved_minor <= u.minor as undone
         from ledger.authorization v
@@ -41,11 +42,13 @@ begin
                                    when 'reversal' then -f.worth_minor
                                    else 0 end) filter (where f.outcome = 'approved'), 0) <= 0
                as reversed,
+               count(*) filter (where f.kind = 'reversal' and f.outcome = 'approved'
+                                      and f.message_class = '04') > 0 as by_sender,
                count(*) as number
         from follower f
     )
     select case when t.number > 0 then jsonb_build_object(
-               'reversed', t.reversed, 'repeats', t.repeats, 'withdrawn', t.withdrawn,
+               'reversed', t.reversed, 'taken_back', t.reversed and t.by_sender, 'repeats', t.repeats, 'withdrawn', t.withdrawn,
                'changes', coalesce((
                    select jsonb_agg(jsonb_build_object(
                               'authorization_id', f.authorization_id, 'kind', f.kind,

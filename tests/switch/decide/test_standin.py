@@ -93,6 +93,12 @@ def test_where_its_key_holds_the_approval_nothing_is_posted_twice() -> None:
     assert (reply.outcome, reply.authorization_id, reply.replayed) == (Outcome.APPROVED, 55, True)
 
 
+def test_what_its_sender_took_back_meanwhile_is_not_posted_again() -> None:
+    found = stored(followers=Followers(reversed=True, taken_back=True))
+    reply = reply_on(told(), loaded(stored=found))
+    assert (reply.outcome, reply.authorization_id, reply.replayed) == (Outcome.APPROVED, 55, True)
+
+
 @pytest.mark.parametrize(
     "found",
     [

@@ -171,7 +171,7 @@ async def test_an_original_comes_with_what_became_of_it(books: Any, tomorrow: An
     }  # fmt: skip
     await books.posted(books.reversal(card, bought, 120, spent_minor=0), day=tomorrow)
     (after,) = await load(books, card, related=asked, keys=[row.key], day=tomorrow)
-    told = {"reversed": True, "repeats": 0, "withdrawn": 0, "changes": []}
+    told = {"reversed": True, "taken_back": False, "repeats": 0, "withdrawn": 0, "changes": []}
     assert original(after)["followers"] == told
     assert json.loads(after["stored_followers"]) == told
     assert (await audit(books.connection)).clean
