@@ -33,7 +33,7 @@ def load_terms(config: Config, settlement_accounts: Mapping[tuple[str, str], int
     """What decisions are made by. Raises RulesetError, and ConfigError for its file."""
     ruleset = load_ruleset(ruleset_text(config), config.rules.file)
     venues = load_venues(config.venues.file)
-    if problems := list(_unknown_venues(config, venues)):
+    if problems := list(unknown_venues(config, venues)):
         raise ConfigError("the configuration", problems)
     return Terms(
         rules=compile_ruleset(ruleset),
@@ -63,7 +63,7 @@ def load_terms(config: Config, settlement_accounts: Mapping[tuple[str, str], int
     )
 
 
-def _unknown_venues(config: Config, table: VenueTable) -> Iterator[Problem]:
+def unknown_venues(config: Config, table: VenueTable) -> Iterator[Problem]:
     """What names a venue that is not in the table: its messages would be counted nowhere."""
     codes, modes = table.by_code(), table.by_mode()
     remedy = "name one that citycard venues shows"

@@ -19,6 +19,7 @@ from switch.config import ConfigError
 from switch.fares.reading import load_fares
 from switch.ledger import audit as ledger_audit
 from switch.ledger.audit import AuditReport
+from switch.terms import unknown_venues
 from switch.venues import load_venues
 
 RULESET_BYTES_MAX = 4_194_304
@@ -78,12 +79,16 @@ def check_config(
 
 
 def _problems_of_tables(loaded: configuration.Config) -> list[configuration.Problem]:
-    """What is wrong with the files that a configuration names: venues and fares."""
+    """What is wrong with the files that a configuration names, and with what names a venue."""
     problems: list[configuration.Problem] = []
-    for read in (
-        lambda: load_venues(loaded.venues.file),
-        lambda: load_fares(loaded.fares.file, loaded.ledger.time_zone),
-    ):
+
+    def read_venues() -> None:
+        problems.extend(unknown_venues(loaded, load_venues(loaded.venues.file)))
+
+    def read_fares() -> None:
+        load_fares(loaded.fares.file, loaded.ledger.time_zone)
+
+    for read in (read_venues, read_fares):
         try:
             read()
         except ConfigError as error:

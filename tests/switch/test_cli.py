@@ -364,6 +364,20 @@ def test_a_value_that_the_format_cannot_carry_is_exit_1(run: Run) -> None:
         assert not LONG_RUN.search(ran.err)
 
 
+def test_config_check_knows_the_venues(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "citycard.toml").write_text(
+        '[[links]]\nvenues = ["fuel", "moon"]\n[[billers]]\nname = "w"\nacquirer = "1"\n'
+        'url = "http://127.0.0.1:9"\nvenue = "warter"\n'
+    )
+    ran = run("config", "check", "--json")
+    assert ran.code == Exit.FINDINGS
+    problems = [(each["key"], each["problem"]) for each in ran.json["problems"]]
+    assert problems == [
+        ("links[0].venues", "there is no venue moon"),
+        ("billers[0].venue", "there is no venue warter"),
+    ]
+
+
 def test_config_check_lists_every_problem(run: Run, tmp_path: Path) -> None:
     (tmp_path / "citycard.toml").write_text('[ledger]\nshards = 0\ncurrency = "CNY"\n')
     ran = run("config", "check", "--json")
