@@ -168,13 +168,13 @@ def agree(answers: Iterable[Answered], rows: Iterable[Any]) -> Agreement:
         if answer.approved:
             if not _same(answer, row):
                 wrong.append(f"{answer.key}: approved to whoever asked, not so in the ledger")
-        elif answer.key not in told and row and row["approved"] and not row["taken_back"]:
+        elif answer.key not in told and row and _stands(row):
             # what was refused for load may be sent again, and approved then
             wrong.append(f"{answer.key}: answered {answer.code}, approved in the ledger")
     wrong += [
         f"{key}: approved in the ledger, never told"
         for key, row in stored.items()
-        if row["approved"] and not row["taken_back"] and key not in told
+        if _stands(row) and key not in told
     ]
     return Agreement(len(compared), len(told), len(wrong), wrong[:DISAGREEMENTS_MAX])
 
@@ -182,6 +182,11 @@ def agree(answers: Iterable[Answered], rows: Iterable[Any]) -> Agreement:
 def _is_compared(answer: Answered) -> bool:
     """A bill's steps are held against the payment; what was refused over HTTP has no key."""
     return answer.kind != "reversal" and bool(answer.key) and not answer.key.startswith("bill-")
+
+
+def _stands(row: Any) -> bool:
+    """Whether it moved money that was not taken back; an inspection moves none, however late."""
+    return bool(row["approved"]) and not row["taken_back"] and row.get("kind") != "inspect"
 
 
 def _same(answer: Answered, row: Any) -> bool:
@@ -226,7 +231,8 @@ async def story(connection: Connection, answers: Iterable[Answered], link: str) 
 def _steps(told: Any, card: CardView, answer: Answered | None) -> dict[str, str]:
     outcome = Outcome(told["outcome"])
     general = next(purse for purse in card.purses if purse.purse == 2)
-    within = f", {answer.answered_at_ms - answer.due_at_ms} ms after it was due" if answer else ""
+    took_ms = answer.latency_us // 1000 if answer else 0
+    within = f", {took_ms} ms after it was due" if took_ms else ""
     clock = re.sub(r"^(..)(..)(..)(..)(..)$", r"\1-\2 \3:\4:\5", told["local_at"])
     return {
         "message": (
