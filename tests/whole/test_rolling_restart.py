@@ -1,4 +1,4 @@
-"""A rolling restart under load: every message is answered, and none is refused because of it."""
+"""A rolling restart under load: every message is answered, and few are refused for load."""
 
 from __future__ import annotations
 
