@@ -148,6 +148,10 @@ class CompiledRuleset:
         plans = {kind: plan.without(cut) for kind, plan in self._plans.items()}
         return CompiledRuleset(self.hash, plans, self._snoozed)
 
+    def looked_on(self, facts: Facts) -> tuple[Assessment, ...]:
+        """A ruleset by itself has no drafts beside it."""
+        return ()
+
     def plan(self, kind: Kind) -> Plan:
         """The rules that can be about a kind, for who measures them."""
         return self._plans[kind]

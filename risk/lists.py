@@ -15,6 +15,9 @@ import msgspec
 from risk.conditions import Name, Value
 from risk.moments import microseconds
 
+TAKES_EFFECT_US = 2_000_000
+"""How long after it was written an entry (or a snooze, or its end) is in force: by then every
+worker knows of it, so what was decided depends on its instants and not on who heard when."""
 LISTS_MAX = 64
 LIST_ENTRIES_MAX = 200_000
 """A city's hotlist; compiled it takes about 55 MB at this size in each worker (275 bytes each)."""
@@ -72,6 +75,46 @@ def compile_list(named: NamedList) -> Lookup:
 
 
 _ALWAYS = (-(2**63), 2**63)
+
+
+class ListBook:
+    """The lists of a process beside those of a ruleset's text; they change while rulesets stand.
+
+    Compiled rules look into it, so a change is seen at once by all of them: change it between
+    two batches. Values are as facts have them: card_id is a number, everything else text.
+    """
+
+    __slots__ = ("_spans", "fields")
+
+    def __init__(self) -> None:
+        self.fields: dict[str, ListField] = {}
+        self._spans: dict[str, dict[int | str, list[tuple[int, int]]]] = {}
+
+    def declare(self, name: str, field: ListField) -> None:
+        """Have a list of this name, which may be empty."""
+        self.fields[name] = field
+        self._spans.setdefault(name, {})
+
+    def put(self, name: str, value: int | str, from_us: int, until_us: int | None) -> None:
+        """Add an entry, in force from an instant until before another (None: open)."""
+        spans = self._spans.setdefault(name, {}).setdefault(value, [])
+        spans.append((from_us, _ALWAYS[1] if until_us is None else until_us))
+
+    def replace(self, name: str, spans: dict[int | str, list[tuple[int, int]]]) -> None:
+        """Have these entries and no others: value → (from, until) in epoch microseconds."""
+        self._spans[name] = spans
+
+    def lookup(self, name: str) -> Lookup:
+        """A lookup that sees what the book has when it is asked."""
+
+        def listed(value: int | str, now_us: int) -> bool:
+            entries = self._spans.get(name)
+            if not entries:
+                return False
+            found = entries.get(value)
+            return found is not None and any(begin <= now_us < end for begin, end in found)
+
+        return listed
 
 
 def merged(own: Iterable[NamedList], given: Iterable[NamedList]) -> dict[str, NamedList]:

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from protocols.message import Outcome
+from protocols.message import Kind, Outcome
 from risk.conditions import Name
 from risk.facts import Facts
 from risk.lists import ListField
@@ -93,6 +93,63 @@ class Effects(msgspec.Struct, frozen=True, omit_defaults=True):
     force_online: bool = False
 
 
+class AssessedFacts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The facts of an assessment that the authorization's own row does not have.
+
+    With the row and the account's history they are all that was decided on, so that it can be
+    explained, and decided again by a backtest. The fields are those of `Facts`; `kind` is there
+    where the posting is of another kind than the request.
+    """
+
+    amount_minor: int = 0
+    balance_minor: int | None = None
+    card_status: str = "active"
+    tier: str = ""
+    product: str = ""
+    kind: Kind | None = None
+    line: str = ""
+    mode: str = ""
+    event_age_s: int | None = 0
+    channel: str = "online"
+    pin: str = "none"
+    clock_skew_s: int | None = None
+    card_age_days: int | None = None
+    holder_class: str = ""
+    month_count: int | None = 0
+    month_minor: int | None = 0
+    week_count: int | None = None
+    week_minor: int | None = None
+    lifetime_count: int | None = None
+    lifetime_minor: int | None = None
+
+
+def assessed_facts(facts: Facts) -> AssessedFacts:
+    """What of the facts is stored beside the results."""
+    totals = facts.totals
+    return AssessedFacts(
+        facts.amount_minor,
+        facts.balance_minor,
+        facts.card_status,
+        facts.tier,
+        facts.product,
+        None,
+        facts.line,
+        facts.mode,
+        facts.event_age_s,
+        facts.channel,
+        facts.pin,
+        facts.clock_skew_s,
+        facts.card_age_days,
+        facts.holder_class,
+        totals.month_count,
+        totals.month_minor,
+        totals.week_count,
+        totals.week_minor,
+        totals.lifetime_count,
+        totals.lifetime_minor,
+    )
+
+
 class Assessment(msgspec.Struct, frozen=True, omit_defaults=True):
     """The decision of a ruleset about one request, and all that led to it.
 
@@ -100,7 +157,7 @@ class Assessment(msgspec.Struct, frozen=True, omit_defaults=True):
     or the green one that kept an amber rule from declining; `reason` is its own text and
     `because` the figures of its condition ("{card}" stands for the card, which is not known
     here). `features` holds the counters that were asked for; None is unknown. `effects` is
-    None where there is nothing else to do.
+    None where there is nothing else to do. `facts` is None in rows of before there were any.
     """
 
     decision: Outcome
@@ -112,6 +169,7 @@ class Assessment(msgspec.Struct, frozen=True, omit_defaults=True):
     results: tuple[RuleResult, ...] = ()
     features: dict[str, int | str | None] = {}
     effects: Effects | None = None
+    facts: AssessedFacts | None = None
 
 
 def listed_value(addition: ListAddition, facts: Facts) -> int | str | None:

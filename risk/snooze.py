@@ -71,6 +71,11 @@ def in_canary(rule_id: str, percent: int, facts: Facts) -> bool:
     The hash is of rule and medium, so each rule has its own cards and a greater share keeps
     those of a smaller one. A card without a medium is known by its id.
     """
-    who = f"{rule_id}:{facts.medium or facts.card_id}"
+    return share_of(rule_id, facts) < percent
+
+
+def share_of(name: str, facts: Facts) -> int:
+    """0 to 99: where the card lies among all cards, for what goes by this name."""
+    who = f"{name}:{facts.medium or facts.card_id}"
     digest = hashlib.blake2b(who.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % 100 < percent
+    return int.from_bytes(digest, "big") % 100

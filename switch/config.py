@@ -100,9 +100,40 @@ class Limits(Section, frozen=True):
 
 
 class Rules(Section, frozen=True):
-    """Which ruleset decides; an empty `file` is the shipped one."""
+    """How rulesets live. `file` is what a fresh ledger begins with; empty is the shipped one.
+
+    From then on the live ruleset is the ledger's. A ruleset that would decline more than
+    `declined_percent_max` of what was approved yesterday is submitted with an override only. A
+    rule pauses itself where it declines more than `pause_percent` of its forecast and
+    `pause_slack_ppm` above that, after `pause_after_requests`.
+    """
 
     file: str = ""
+    poll_seconds: Seconds = 1
+    shadows_max: Annotated[int, Meta(ge=0, le=16, description="a whole number from 0 to 16")] = 3
+    shadow_examples_max: Annotated[
+        int, Meta(ge=0, le=1_000, description="a whole number from 0 to 1000")
+    ] = 50
+    declined_percent_max: Annotated[
+        int, Meta(ge=0, le=100, description="a whole number of percent from 0 to 100")
+    ] = 1
+    pause_after_requests: Count = 1_000
+    pause_percent: Annotated[
+        int, Meta(ge=100, le=10_000, description="a whole number of percent from 100 to 10000")
+    ] = 200
+    pause_slack_ppm: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="parts per million from 0 to 1000000")
+    ] = 1_000
+    rule_ns_max: Annotated[
+        int, Meta(ge=1_000, le=100_000_000, description="nanoseconds from 1000 to 100000000")
+    ] = 50_000
+
+
+class Console(Section, frozen=True):
+    """The HTTP API of those who work with rules: a process of its own (`citycard console`)."""
+
+    port: Port = 8470
+    tls: Tls = Tls()
 
 
 class Keys(Section, frozen=True):
@@ -197,6 +228,7 @@ class Config(Section, frozen=True):
     server: Server = Server()
     limits: Limits = Limits()
     rules: Rules = Rules()
+    console: Console = Console()
     keys: Keys = Keys()
     tiers: Tiers = Tiers()
     purses: Purses = Purses()

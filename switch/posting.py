@@ -13,6 +13,7 @@ import msgspec
 
 from protocols.message import Fare, Kind, Mode, Outcome, Reply, Request, Tap
 from risk.facts import History
+from risk.record import Assessment
 
 
 class Purse(IntEnum):
@@ -103,6 +104,10 @@ class PurseState(msgspec.Struct, gc=False):
     floor_minor: int
     month_count: int
     month_minor: int
+    week_count: int = 0
+    week_minor: int = 0
+    lifetime_count: int = 0
+    lifetime_minor: int = 0
 
     @property
     def available_minor(self) -> int:
@@ -385,6 +390,17 @@ class Loaded(msgspec.Struct, frozen=True, gc=False):
     hotlisted: bool = False
     fares: FareFacts | None = None
     chip: ChipFacts | None = None
+    card_age_days: int | None = None
+
+
+class Listing(msgspec.Struct, frozen=True, gc=False):
+    """An entry that a rule puts on a list: in force from soon after the decision to `until_us`."""
+
+    list: str
+    field: str
+    value: str
+    rule_id: str
+    until_us: int
 
 
 class Posting(msgspec.Struct, frozen=True, gc=False):
@@ -398,6 +414,11 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
     the hold it resolves. A JOURNEY's hold counts in neither: a posting with a `tap` approves
     what its transfers move and nothing else, so a free ride approves 0. `tap` is written to the
     account's fare day, `chip` to what is known of the card's chip.
+
+    `assessment` is what the rules said, where they were asked: its reviews and tags are written
+    too, and so are `listings`. `ruleset` is the hash of what decided, '' for the live one.
+    `shadow` is what drafts would have said. `spent_on` is the business day whose week and month
+    it counts in, where that is not the day of the posting.
     """
 
     directed: Directed
@@ -422,6 +443,14 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
     pin_tries: int = -1
     tap: TapEvent | None = None
     chip: ChipChange | None = None
+    assessment: Assessment | None = None
+    listings: tuple[Listing, ...] = ()
+    shadow: tuple[Assessment, ...] = ()
+    spent_on: date | None = None
+
+    @property
+    def ruleset(self) -> str:
+        return self.assessment.ruleset_hash if self.assessment is not None else ""
 
     @property
     def has_effect(self) -> bool:

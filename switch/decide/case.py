@@ -26,6 +26,7 @@ from switch.posting import (
     HoldPurpose,
     HoldResolution,
     HoldStatus,
+    Listing,
     Loaded,
     Posting,
     TapEvent,
@@ -53,6 +54,8 @@ class Case(msgspec.Struct, gc=False):
     """One request and all that its decision may look at.
 
     `pin_tries` is what the posting says of the card's wrong PINs, -1 where nothing changes.
+    `shadow` and `listings` are what drafts said and what rules put on lists, once rules were
+    asked.
     """
 
     directed: Directed
@@ -61,6 +64,8 @@ class Case(msgspec.Struct, gc=False):
     terms: Terms
     moment: Moment
     pin_tries: int = -1
+    shadow: tuple[Assessment, ...] = ()
+    listings: tuple[Listing, ...] = ()
 
     @property
     def request(self) -> Request:
@@ -99,6 +104,8 @@ def declined(
         original_id=case.original_id,
         pin_tries=case.pin_tries,
         key=key,
+        shadow=case.shadow,
+        listings=case.listings,
     )
 
 
@@ -112,6 +119,8 @@ def refusal(
     original_id: int = 0,
     pin_tries: int = -1,
     key: bytes = b"",
+    shadow: tuple[Assessment, ...] = (),
+    listings: tuple[Listing, ...] = (),
 ) -> Posting:
     """The same where there is no case: for a card that is not known, and for a doubt."""
     request = directed.request
@@ -126,6 +135,9 @@ def refusal(
         key=key or request.key,
         kind=request.kind,
         pin_tries=pin_tries,
+        assessment=assessment,
+        shadow=shadow,
+        listings=listings,
     )
 
 
@@ -143,6 +155,9 @@ def declined_by_rule(case: Case, assessment: Assessment) -> Posting:
         key=request.key,
         kind=request.kind,
         pin_tries=case.pin_tries,
+        assessment=assessment,
+        shadow=case.shadow,
+        listings=case.listings,
     )
 
 
@@ -195,6 +210,9 @@ def approved(
         pin_tries=case.pin_tries,
         tap=tap,
         chip=chip,
+        assessment=assessment,
+        shadow=case.shadow,
+        listings=case.listings,
     )
     _leave_mark(case.account, posting, closes)
     return posting

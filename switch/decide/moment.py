@@ -7,7 +7,7 @@ from datetime import date
 import msgspec
 
 from protocols.message import Request
-from risk.moments import ServiceDay, service_day
+from risk.moments import ServiceDay, Settings, service_day
 from switch.calendar import BusinessCalendar
 from switch.decide.terms import Terms
 from switch.posting import Account, Loaded
@@ -16,13 +16,17 @@ MINUTE_US = 60_000_000
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """When a batch is decided: the ledger's business day and the ruleset's service day."""
+    """When a batch is decided: the ledger's business day and the ruleset's service day.
+
+    `settings` are those of the ruleset, which say where a service day begins.
+    """
 
     now_us: int
     business_date: date
     local_yymm: str
     rrn_prefix: str
     service_day: ServiceDay
+    settings: Settings
 
 
 def moment_at(now_us: int, calendar: BusinessCalendar, terms: Terms) -> Moment:
@@ -34,6 +38,7 @@ def moment_at(now_us: int, calendar: BusinessCalendar, terms: Terms) -> Moment:
         local_yymm=f"{local:%y%m}",
         rrn_prefix=f"{local:%y}"[-1] + f"{local:%j%H}",
         service_day=service_day(terms.rule_settings, now_us),
+        settings=terms.rule_settings,
     )
 
 
@@ -55,7 +60,9 @@ def not_before_facts(moment: Moment, loaded: Loaded) -> Moment:
 
 def _after(moment: Moment, at_us: int) -> Moment:
     if at_us >= moment.now_us:
-        return msgspec.structs.replace(moment, now_us=at_us + 1)
+        # The service day too: who decides again later has only the instant of the decision.
+        day = service_day(moment.settings, at_us + 1)
+        return msgspec.structs.replace(moment, now_us=at_us + 1, service_day=day)
     return moment
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hmac
 
+import msgspec
+
 from protocols.message import Outcome
 from protocols.money import display_minor
-from risk.assess import Assessment
 from risk.facts import Facts, Totals
+from risk.record import Assessment, Effects, assessed_facts, listed_value
 from switch.decide.case import Case, declined
 from switch.decide.terms import PIN_TRIES_MAX
-from switch.posting import Posting, Purse, stop_named
+from switch.posting import Listing, Posting, Purse, stop_named
 
 TIER_NAMES = {"T0": "anonymous", "T1": "named", "T2": "verified"}
 """Tiers as rules name them (domain §3.5)."""
@@ -121,40 +123,61 @@ def assess(case: Case, balance_minor: int, amount_minor: int | None = None) -> A
     """
     request, account, day = case.request, case.account, case.moment.service_day
     tap = request.tap
-    return case.terms.rules.assess(
-        Facts(
-            now_us=case.moment.now_us,
-            day_start_us=day.day_start_us,
-            local_second_of_day=day.local_second_of_day,
-            weekday=day.weekday,
-            kind=request.kind,
-            segment=request.segment,
-            amount_minor=request.amount.amount_minor if amount_minor is None else amount_minor,
-            mcc=request.mcc,
-            merchant=request.merchant,
-            terminal=request.terminal,
-            acquirer=request.acquirer,
-            entry_mode=request.entry_mode,
-            medium=case.directed.medium.hex(),
-            card_id=case.directed.card_id,
-            card_status=case.loaded.card_status,
-            tier=TIER_NAMES[account.tier],
-            product=account.product,
-            balance_minor=balance_minor,
-            history=account.history,
-            totals=Totals(
-                sum(state.month_count for state in account.purses.values()),
-                sum(state.month_minor for state in account.purses.values()),
-            ),
-            venue=request.venue,
-            line=tap.line if tap is not None else "",
-            stop=stop_named(tap),
-            vehicle=tap.vehicle if tap is not None else "",
-            mode=tap.mode.value if tap is not None else "",
-            event_age_s=_event_age_s(case),
-            channel="advice" if request.advice else "online",
-            pin="verified" if request.pin and case.loaded.pin_reference else "none",
+    facts = Facts(
+        now_us=case.moment.now_us,
+        day_start_us=day.day_start_us,
+        local_second_of_day=day.local_second_of_day,
+        weekday=day.weekday,
+        kind=request.kind,
+        segment=request.segment,
+        amount_minor=request.amount.amount_minor if amount_minor is None else amount_minor,
+        mcc=request.mcc,
+        merchant=request.merchant,
+        terminal=request.terminal,
+        acquirer=request.acquirer,
+        entry_mode=request.entry_mode,
+        medium=case.directed.medium.hex(),
+        card_id=case.directed.card_id,
+        card_status=case.loaded.card_status,
+        tier=TIER_NAMES[account.tier],
+        product=account.product,
+        balance_minor=balance_minor,
+        history=account.history,
+        totals=Totals(
+            sum(state.month_count for state in account.purses.values()),
+            sum(state.month_minor for state in account.purses.values()),
+        ),
+        venue=request.venue,
+        line=tap.line if tap is not None else "",
+        stop=stop_named(tap),
+        vehicle=tap.vehicle if tap is not None else "",
+        mode=tap.mode.value if tap is not None else "",
+        event_age_s=_event_age_s(case),
+        channel="advice" if request.advice else "online",
+        pin="verified" if request.pin and case.loaded.pin_reference else "none",
+        card_age_days=case.loaded.card_age_days,
+    )
+    rules = case.terms.rules
+    assessment = rules.assess(facts)
+    case.shadow = rules.looked_on(facts)
+    if assessment.effects is not None and assessment.effects.additions:
+        case.listings = _listings(assessment.effects, facts)
+    return msgspec.structs.replace(assessment, facts=assessed_facts(facts))
+
+
+def _listings(effects: Effects, facts: Facts) -> tuple[Listing, ...]:
+    """What rules put on lists, where the request has what the list holds."""
+    named = [(addition, listed_value(addition, facts)) for addition in effects.additions]
+    return tuple(
+        Listing(
+            addition.list,
+            addition.field,
+            str(value),
+            addition.rule_id,
+            facts.now_us + addition.ttl_s * 1_000_000,
         )
+        for addition, value in named
+        if value is not None
     )
 
 

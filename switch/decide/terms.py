@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from protocols.message import Segment
-from risk.assess import CompiledRuleset
+from risk.deployment import Assessor
 from risk.moments import Settings
 from switch.fares.book import EMPTY_FARE_BOOK, FareBook
 from switch.posting import Purse
@@ -36,7 +36,7 @@ class Terms(msgspec.Struct, frozen=True):
     them follows `purse_order`. `fares` prices taps.
     """
 
-    rules: CompiledRuleset
+    rules: Assessor
     rule_settings: Settings
     purse_order: tuple[Purse, ...]
     transit_mccs: frozenset[str]

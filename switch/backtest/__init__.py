@@ -1,0 +1,1 @@
+"""Rulesets on history: read from the ledger, replayed by the code that decides live, reported."""

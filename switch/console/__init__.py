@@ -1,0 +1,1 @@
+"""What people who work with rules see and do over HTTP: a process of its own."""
