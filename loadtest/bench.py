@@ -1,6 +1,7 @@
 """`make bench`: the codec, the ledger, the whole path at a ladder of open-loop rates, overload.
 
-`--only city` measures taps beside a depot's upload and a debit file, see loadtest.city_bench.
+`--only city` measures taps beside a depot's upload and a debit file, see loadtest.city_bench;
+`--only shadow` what a ruleset in shadow costs, see loadtest.shadow_bench.
 
 Client, switch and Postgres share this machine, fsync is on, and every figure is the median
 of interleaved rounds. The ledger of each part is audited at its end.
@@ -24,12 +25,15 @@ from loadtest.city_bench import CityBench, bench_city, city_table
 from loadtest.codec_bench import CodecFigure, measure
 from loadtest.flood import Flooded
 from loadtest.overload import Overload, measure_overload, overload_table
+from loadtest.shadow_bench import ShadowCost, bench_shadow, shadow_table
 from loadtest.staged import Ended, Serving, Staged, StageFailed, staged_switch
 from loadtest.tally import Summary
 
-PARTS = ("codec", "ledger", "path", "overload", "city")
-USUAL_PARTS = PARTS[:-1]
-"""Without the city, which takes a quarter of an hour by itself."""
+PARTS = ("codec", "ledger", "path", "overload", "shadow", "city")
+USUAL_PARTS = PARTS[:-2]
+"""Without the city, which takes a quarter of an hour by itself, and the shadow."""
+SHADOW_RATE = 800
+"""Requests a second: enough to keep a worker busy, and few enough that nothing is refused."""
 BACKENDS = ("asyncio", "trio")
 RATES = (500, 1_000, 2_000, 3_000, 4_000)
 ROUNDS = 3
@@ -81,6 +85,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     ledger: msgspec.Raw = msgspec.Raw(b"null")
     path: WholePath | None = None
     overload: Overload | None = None
+    shadow: ShadowCost | None = None
     city: CityBench | None = None
 
 
@@ -237,7 +242,7 @@ def arguments() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--seconds", type=float, default=10.0, help="of each rung; half of it for each ledger way")
     add("--rounds", type=int, default=ROUNDS)
-    add("--only", choices=PARTS, action="append", help="one part; may be given again; city only so")
+    add("--only", choices=PARTS, action="append", help="one part; may be given again")
     add("--rates", default=",".join(map(str, RATES)), help="the ladder, in messages a second")
     add("--cards", type=int, default=CARDS)
     add("--workers", type=int, default=1)
@@ -276,6 +281,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             report = msgspec.structs.replace(report, overload=overload)
             sound = sound and overload.audit.clean
             print(overload_table(overload), end="\n\n", flush=True)
+        if "shadow" in parts:
+            shadow = bench_shadow(
+                lambda serving, seed: offer(
+                    serving, rate=SHADOW_RATE, seconds=given.seconds, seed=9_000_000 + seed
+                ),
+                rounds=given.rounds,
+                cards=given.cards,
+                workers=given.workers,
+                say=_say,
+            )
+            report = msgspec.structs.replace(report, shadow=shadow)
+            sound = sound and shadow.audit.clean and shadow.within_target
+            print(shadow_table(shadow), end="\n\n", flush=True)
         if "city" in parts:
             city = bench_city(
                 rate=given.tap_rate,

@@ -54,8 +54,14 @@ class Staged:
 
     def serve(self, *, backend: str = "asyncio", workers: int = 1) -> Serving:
         """Start a switch on this ledger, in the place of the one before."""
+        return self._ordered({"backend": backend, "workers": workers})
+
+    def shadow(self, wanted: bool) -> Serving:
+        """Have a draft in shadow beside the live ruleset of the switch that runs, or none."""
+        return self._ordered({"shadow": wanted})
+
+    def _ordered(self, order: dict[str, object]) -> Serving:
         assert self._process.stdin is not None
-        order = {"backend": backend, "workers": workers}
         try:
             self._process.stdin.write(msgspec.json.encode(order) + b"\n")
             self._process.stdin.flush()

@@ -4,7 +4,8 @@ All rules of a stage are evaluated, so that overlap and each rule's own share ar
 stages below a red decline are not. Among several declines of a stage the outcome that comes
 first in `Outcome` is answered, then the rule that stands first in the ruleset; a challenge is
 answered only where nothing declines outright. A rule that fires is recorded in any case, and
-does nothing where it is snoozed for the card or a canary that the card is not in.
+does nothing where it is snoozed for the card or a canary that the card is not in. One that is
+paused or cut out is not evaluated, which is recorded too.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class CompiledRule(NamedTuple):
 class Plan(NamedTuple):
     """The rules that can be about one kind of request, by stage, in the ruleset's order.
 
-    Those in `cut_out` are recorded and not evaluated.
+    Those in `cut_out` and `paused` are recorded and not evaluated.
     """
 
     red: tuple[CompiledRule, ...]
@@ -104,14 +105,27 @@ class Plan(NamedTuple):
     amber: tuple[CompiledRule, ...]
     watch: tuple[CompiledRule, ...]
     cut_out: tuple[CompiledRule, ...] = ()
+    paused: tuple[CompiledRule, ...] = ()
 
     def without(self, rule_ids: frozenset[str]) -> Plan:
+        """The same with these cut out; a paused one stays paused."""
+        left, taken = self._parted(rule_ids)
+        return left._replace(cut_out=self.cut_out + taken)
+
+    def pausing(self, rule_ids: frozenset[str]) -> Plan:
+        """The same with these paused, whether or not one was cut out before."""
+        left, taken = self._parted(rule_ids)
+        cut = tuple(rule for rule in self.cut_out if rule.id not in rule_ids)
+        taken += tuple(rule for rule in self.cut_out if rule.id in rule_ids)
+        return left._replace(cut_out=cut, paused=self.paused + taken)
+
+    def _parted(self, rule_ids: frozenset[str]) -> tuple[Plan, tuple[CompiledRule, ...]]:
         stages = (self.red, self.green, self.amber, self.watch)
         red, green, amber, watch = (
             tuple(rule for rule in stage if rule.id not in rule_ids) for stage in stages
         )
-        cut = tuple(rule for stage in stages for rule in stage if rule.id in rule_ids)
-        return Plan(red, green, amber, watch, self.cut_out + cut)
+        taken = tuple(rule for stage in stages for rule in stage if rule.id in rule_ids)
+        return self._replace(red=red, green=green, amber=amber, watch=watch), taken
 
 
 class _Fired(NamedTuple):
@@ -148,6 +162,12 @@ class CompiledRuleset:
         plans = {kind: plan.without(cut) for kind, plan in self._plans.items()}
         return CompiledRuleset(self.hash, plans, self._snoozed)
 
+    def paused(self, rule_ids: Iterable[str]) -> CompiledRuleset:
+        """The same ruleset with these rules paused: recorded, and not evaluated."""
+        idle = frozenset(rule_ids)
+        plans = {kind: plan.pausing(idle) for kind, plan in self._plans.items()}
+        return CompiledRuleset(self.hash, plans, self._snoozed)
+
     def looked_on(self, facts: Facts) -> tuple[Assessment, ...]:
         """A ruleset by itself has no drafts beside it."""
         return ()
@@ -168,8 +188,9 @@ class CompiledRuleset:
             if allows and deciding is not None:
                 overriding, deciding = allows[0], None
         run.stage(plan.watch, allowed=False)
-        if plan.cut_out:
-            run.results += [_result(rule, Effect.CUT_OUT) for rule in plan.cut_out]
+        if plan.cut_out or plan.paused:
+            run.idle(plan.cut_out, Effect.CUT_OUT)
+            run.idle(plan.paused, Effect.PAUSED)
         return self._concluded(run, deciding, overriding)
 
     def _concluded(
@@ -240,6 +261,11 @@ class _Run:
                 fired.append(want)
         return fired
 
+    def idle(self, rules: tuple[CompiledRule, ...], effect: Effect) -> None:
+        """Record rules that are not evaluated, as long as they would be."""
+        now_us = self.evaluation.facts.now_us
+        self.results += [_result(rule, effect) for rule in rules if now_us < rule.expires_us]
+
     def unknown(self, rule: CompiledRule) -> None:
         why = ", ".join(dict.fromkeys(self.evaluation.missing))
         self.results.append(_result(rule, Effect.UNKNOWN, None, f"{why} is missing"))
@@ -276,8 +302,8 @@ class _Run:
         if rule.stage is Stage.WATCH:
             return Effect.WATCHED
         if self.snoozed and rule.stage is not Stage.RED:
-            until_us = self.snoozed.get((rule.id, facts.card_id), 0)
-            if facts.now_us < until_us:
+            spans = self.snoozed.get((rule.id, facts.card_id), ())
+            if any(since_us <= facts.now_us < until_us for since_us, until_us in spans):
                 return Effect.SNOOZED
         percent = rule.canary_percent
         if percent < EVERY_CARD_PERCENT and not in_canary(rule.id, percent, facts):

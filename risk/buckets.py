@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple, assert_never
 
 import msgspec
@@ -160,6 +161,7 @@ def key_of(key: Key, acquirer: str, merchant: str, terminal: str) -> str:
             assert_never(key)
 
 
+@lru_cache(maxsize=1_024)
 def series_of(feature: Feature) -> bytes:
     """8 bytes that name what is counted, whatever the feature is called and however long it looks.
 

@@ -7,7 +7,7 @@ at start, and it refuses a ruleset with an error in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from importlib import resources
 from zoneinfo import ZoneInfo
@@ -30,7 +30,7 @@ from risk.findings import (
     one_of,
     warning,
 )
-from risk.lists import NamedList, merged
+from risk.lists import ListField, NamedList, list_fields, merged
 from risk.moments import Settings, microseconds
 from risk.overlap import out_of_scope, shadowing
 from risk.places import SPAN_DEGREES_MAX, spread_too_far
@@ -52,31 +52,50 @@ _MEDIUM = re.compile(r"\A(?:[0-9a-f]{2}){16,64}\Z")
 """Hex of 128 bits or more: no card number is that long, so none can be listed by accident."""
 
 
-def check(text: str, path: str = "", *, now_us: int | None = None) -> list[Finding]:
+_NONE_OUTSIDE: Mapping[str, ListField] = {}
+"""No list is kept beside rulesets; where some are, it is their names and what each holds."""
+
+
+def check(
+    text: str,
+    path: str = "",
+    *,
+    now_us: int | None = None,
+    outside: Mapping[str, ListField] = _NONE_OUTSIDE,
+) -> list[Finding]:
     """Every finding about a ruleset's text (TOML), at most `FINDINGS_MAX`.
 
     `path` is the file it came from, for the reader of the findings; with `now_us` (epoch
-    microseconds) expired rules and list entries are warned of.
+    microseconds) expired rules and list entries are warned of. `outside` are the lists that
+    are kept beside rulesets (`ListBook.fields`): a text may use them without declaring them.
     """
     ruleset, found = read_ruleset(text)
     if ruleset is not None:
-        found = ruleset_findings(ruleset, now_us=now_us)
+        found = ruleset_findings(ruleset, now_us=now_us, outside=outside)
     source = mask_digit_runs(path)
     return [msgspec.structs.replace(finding, source=source) for finding in found]
 
 
-def load_ruleset(text: str, path: str = "") -> Ruleset:
+def load_ruleset(
+    text: str, path: str = "", *, outside: Mapping[str, ListField] = _NONE_OUTSIDE
+) -> Ruleset:
     """The ruleset of a TOML text; raises `RulesetError` with the findings if one is an error."""
     ruleset, found = read_ruleset(text)
     if ruleset is None:
         raise RulesetError(_sourced(found, path))
-    require_sound(ruleset, path=path)
+    require_sound(ruleset, path=path, outside=outside)
     return ruleset
 
 
-def require_sound(ruleset: Ruleset, lists: Iterable[NamedList] = (), path: str = "") -> None:
+def require_sound(
+    ruleset: Ruleset,
+    lists: Iterable[NamedList] = (),
+    path: str = "",
+    *,
+    outside: Mapping[str, ListField] = _NONE_OUTSIDE,
+) -> None:
     """Raise `RulesetError` unless the ruleset, with these lists in place, has no error."""
-    found = ruleset_findings(ruleset, lists)
+    found = ruleset_findings(ruleset, lists, outside=outside)
     if any(finding.severity is Severity.ERROR for finding in found):
         raise RulesetError(_sourced(found, path))
 
@@ -88,7 +107,11 @@ def first_ruleset() -> Ruleset:
 
 
 def ruleset_findings(
-    ruleset: Ruleset, lists: Iterable[NamedList] = (), *, now_us: int | None = None
+    ruleset: Ruleset,
+    lists: Iterable[NamedList] = (),
+    *,
+    now_us: int | None = None,
+    outside: Mapping[str, ListField] = _NONE_OUTSIDE,
 ) -> list[Finding]:
     """What is wrong with the meaning of a typed ruleset; `lists` replace its own by name."""
     given = list(lists)
@@ -96,7 +119,7 @@ def ruleset_findings(
     if unfit:
         return unfit[:FINDINGS_MAX]
     features = {feature.id: feature for feature in ruleset.features}
-    by_name = merged(ruleset.lists, given)
+    by_name = list_fields(merged(ruleset.lists, given), outside)
     past = Names(PAST_FACTS, {}, by_name, past=True)
     current = Names(CURRENT_FACTS, features, by_name, past=False)
     found: list[Finding] = []
@@ -107,6 +130,7 @@ def ruleset_findings(
         found += _rule_findings(rule, f"rules[{position}]", current, now_us)
     for position, named in enumerate(ruleset.lists):
         found += _list_findings(named, f"lists[{position}]", now_us)
+        found += _outside_findings(named, f"lists[{position}]", outside)
     found += _cost_findings(ruleset)
     found += _whole_findings(ruleset)
     return found[:FINDINGS_MAX]
@@ -210,6 +234,19 @@ def _list_findings(named: NamedList, path: str, now_us: int | None) -> Iterator[
             yield error(f"{at}.until", "expected a time after from")
         elif now_us is not None and entry.until and microseconds(entry.until) <= now_us:
             yield warning(f"{at}.until", "expected a time to come; the entry has expired")
+
+
+def _outside_findings(
+    named: NamedList, path: str, outside: Mapping[str, ListField]
+) -> Iterator[Finding]:
+    """A warning: a list made later, under a name in use, must not keep a switch from starting."""
+    field = outside.get(named.name, named.field)
+    if field != named.field:
+        yield warning(
+            f"{path}.field",
+            f"expected {field}, which is what the list kept under this name holds; none of its "
+            "entries is looked for",
+        )
 
 
 def _given_list_findings(ruleset: Ruleset, given: list[NamedList]) -> Iterator[Finding]:

@@ -22,7 +22,6 @@ from risk.conditions import (
     operands,
 )
 from risk.features import (
-    TOTALS_KEPT,
     TRAVEL,
     Aggregate,
     Basis,
@@ -102,12 +101,6 @@ def _total_findings(feature: Feature, path: str) -> Iterator[Finding]:
         yield error(
             f"{path}.on_reversal",
             f"expected restore for a sum and keep for a count, for {why} so kept",
-        )
-    if not isinstance(feature.window, TOTALS_KEPT):
-        kept = one_of(str(window.__struct_config__.tag) for window in TOTALS_KEPT)
-        yield warning(
-            f"{path}.window",
-            f"expected {kept}: the ledger keeps no totals of {named}, so it is always unknown",
         )
 
 

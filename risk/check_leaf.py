@@ -37,7 +37,7 @@ from risk.conditions import (
 )
 from risk.features import Feature
 from risk.findings import Finding, Severity, error, one_of, warning
-from risk.lists import NamedList
+from risk.lists import ListField
 from risk.overlap import contradictions
 from risk.vocabulary import CURRENT_FACTS, ORDERED_UNITS, PAST_FACTS, FactWord, Unit
 
@@ -51,7 +51,7 @@ class Names(msgspec.Struct, frozen=True):
 
     facts: Mapping[str, FactWord]
     features: Mapping[str, Feature]
-    lists: Mapping[str, NamedList]
+    lists: Mapping[str, ListField]
     past: bool
 
 
@@ -162,7 +162,7 @@ def _wrong_units(leaf: Leaf, path: str, names: Names) -> Iterator[Finding]:
             if unit is not Unit.TEXT:
                 yield error(f"{path}.op", f"expected a comparison, for the left is {_said(unit)}")
         case InList(list=name):
-            field = names.lists[name].field
+            field = names.lists[name]
             if not isinstance(leaf.left, FactOperand) or leaf.left.name != field:
                 yield error(path, f"expected fact = {field}, which is what the list holds")
         case IsMissing():

@@ -6,7 +6,7 @@ rule, its version, the ruleset and the numbers, and it fits into one line withou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, assert_never
 
 from protocols.card_number import mask_digit_runs
@@ -97,7 +97,7 @@ def because(clauses: list[Clause]) -> str:
 
 
 def leaf_clauses(
-    leaf: Leaf, features: dict[str, Feature], read: Callable[[Operand], Read]
+    leaf: Leaf, features: Mapping[str, Feature], read: Callable[[Operand], Read]
 ) -> Clauses:
     """How a leaf that holds is said; `read` turns an operand into a function of the evaluation."""
     say = _subject(leaf.left, features)
@@ -171,7 +171,7 @@ def _parts(operand: Operand) -> tuple[Operand, ...]:
     return (operand.of,) if isinstance(operand, PercentOperand) else (operand,)
 
 
-def _figure(operand: Operand, features: dict[str, Feature]) -> Callable[[Value], str]:
+def _figure(operand: Operand, features: Mapping[str, Feature]) -> Callable[[Value], str]:
     """How a number in the operand's unit is written."""
     for part in _parts(operand):
         if isinstance(part, FeatureOperand):
@@ -199,7 +199,7 @@ _FIGURES: dict[Unit, Callable[[Value], str]] = {
 }
 
 
-def _subject(operand: Operand, features: dict[str, Feature]) -> Callable[[Value], str]:
+def _subject(operand: Operand, features: Mapping[str, Feature]) -> Callable[[Value], str]:
     parts = _parts(operand)
     for part in parts:
         if isinstance(part, FeatureOperand):

@@ -81,9 +81,9 @@ class Totals(msgspec.Struct, gc=False):
     """Running totals of one account: of the business month, the calendar week, its whole life.
 
     Counts are approved authorizations (a reversal does not give a count back); amounts are
-    approved minus reversed (a reversal does). Loads are not spending and are not in here.
-    A week begins with the service day of its Monday. None is a total that nobody keeps, which
-    is unknown. A day needs no total: it lies inside the history.
+    approved minus reversed (a reversal does), in the periods of what was reversed. Loads are
+    not spending and are not in here. A week begins with the business day of its Monday. None is
+    a total that nobody keeps, which is unknown. A day needs no total: it lies in the history.
     """
 
     month_count: int | None = 0

@@ -90,7 +90,7 @@ class CalendarMonth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
 
 
 class CalendarWeek(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="calendar_week"):
-    """From the service day of Monday on: a running total of the account."""
+    """From the business day of Monday on: a running total of the account."""
 
 
 class Lifetime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="lifetime"):
@@ -100,9 +100,6 @@ class Lifetime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="lif
 Window = Trailing | CalendarDay | CalendarWeek | CalendarMonth | Lifetime
 TotalWindow = CalendarWeek | CalendarMonth | Lifetime
 """Windows longer than the history: the ledger keeps their totals, and no single events."""
-TOTALS_KEPT: tuple[type[TotalWindow], ...] = (CalendarMonth,)
-"""Those of them that the ledger keeps today; the others are unknown."""
-
 DistinctField = Literal[
     "terminal", "merchant", "mcc", "segment", "card_id", "venue", "stop", "vehicle"
 ]

@@ -6,7 +6,7 @@ number: a replacement card must not inherit the block of the lost one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -120,3 +120,31 @@ class ListBook:
 def merged(own: Iterable[NamedList], given: Iterable[NamedList]) -> dict[str, NamedList]:
     """Lists by name; a list given from outside replaces the ruleset's own of that name."""
     return {named.name: named for named in (*own, *given)}
+
+
+def list_fields(
+    named: Mapping[str, NamedList], outside: Mapping[str, ListField]
+) -> dict[str, ListField]:
+    """What each list holds; where the text has one of that name too, the text says what."""
+    return {**outside, **{name: each.field for name, each in named.items()}}
+
+
+def compile_lists(named: Mapping[str, NamedList], book: ListBook | None) -> dict[str, Lookup]:
+    """Lookups of the text's lists and of the book's; of one that both have, in either.
+
+    A list that holds another fact in the book than in the text is not looked for in the book.
+    """
+    lookups = {name: compile_list(each) for name, each in named.items()}
+    if book is None:
+        return lookups
+    for name, field in book.fields.items():
+        own = named.get(name)
+        if own is None or (own.field == field and not own.entries):
+            lookups[name] = book.lookup(name)
+        elif own.field == field:
+            lookups[name] = _either(lookups[name], book.lookup(name))
+    return lookups
+
+
+def _either(one: Lookup, other: Lookup) -> Lookup:
+    return lambda value, now_us: one(value, now_us) or other(value, now_us)

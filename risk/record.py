@@ -39,10 +39,12 @@ class Effect(StrEnum):
     FAILED = "failed"
     CUT_OUT = "cut_out"
     """Not evaluated: the rule overran its cost."""
+    PAUSED = "paused"
+    """Not evaluated: a person, or the switch by itself, has paused the rule."""
 
 
 class RuleResult(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One rule that fired, was unknown, failed or is cut out.
+    """One rule that fired, was unknown, failed, or was not evaluated (cut out, paused).
 
     `outcome` is what it would answer, if it declines. `why` names the missing facts of an
     unknown rule, the kind of fault of a failed one, the tag, the queue or the list.

@@ -94,9 +94,7 @@ def rule_sentence(rule: Rule, ruleset: Ruleset, language: Language = Language.EN
     The rule must have passed the checks. A condition that counts to a limit is said as the
     event that is one too many, since the counter leaves out the request in hand.
     """
-    features = {feature.id: feature for feature in ruleset.features}
-    teller = _Teller(_WORDS[language], features)
-    line = mask_digit_runs(teller.rule(rule))
+    line = mask_digit_runs(teller_of(ruleset, language).rule(rule))
     if len(line) <= SENTENCE_CHARACTERS_MAX:
         return line
     return line[: SENTENCE_CHARACTERS_MAX - 1] + "…"
@@ -114,7 +112,14 @@ class _Counted(NamedTuple):
     feature: Feature
 
 
-class _Teller(NamedTuple):
+def teller_of(ruleset: Ruleset, language: Language = Language.ENGLISH) -> Teller:
+    """What says the parts of a ruleset's rules in a language."""
+    return Teller(_WORDS[language], {feature.id: feature for feature in ruleset.features})
+
+
+class Teller(NamedTuple):
+    """Says the parts of a rule: conditions, operands, and numbers in their unit."""
+
     words: Words
     features: Mapping[str, Feature]
 

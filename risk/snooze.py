@@ -24,27 +24,35 @@ from risk.ruleset import Ruleset
 SNOOZES_MAX = 10_000
 """Each was given by a person; a city's desk doesn't come near."""
 
-Snoozed = dict[tuple[str, int], int]
-"""(rule id, card id) → until when, exclusive, in epoch microseconds."""
+Snoozed = dict[tuple[str, int], tuple[tuple[int, int], ...]]
+"""(rule id, card id) → from when (included) until when (excluded), in epoch microseconds."""
+
+_ALWAYS_US = -(2**63)
 
 
 class Snooze(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """This rule does nothing about this card until then (exclusive), and is still recorded."""
+    """This rule does nothing about this card from then (None: from ever) until then.
+
+    The end is excluded; a rule that fires meanwhile is still recorded.
+    """
 
     rule_id: Name
     card_id: int
     until: Annotated[datetime, msgspec.Meta(tz=True)]
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
     author: Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
+    since: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
 def compile_snoozes(snoozes: Iterable[Snooze]) -> Snoozed:
-    """By rule and card; of several the one that ends last."""
-    until: Snoozed = {}
+    """By rule and card; several of one card are in force each in its own time."""
+    spans: Snoozed = {}
     for snooze in snoozes:
         key = (snooze.rule_id, snooze.card_id)
-        until[key] = max(until.get(key, 0), microseconds(snooze.until))
-    return until
+        since_us = _ALWAYS_US if snooze.since is None else microseconds(snooze.since)
+        span = (since_us, microseconds(snooze.until))
+        spans[key] = (*spans.get(key, ()), span)
+    return spans
 
 
 def snooze_findings(ruleset: Ruleset, snoozes: Iterable[Snooze]) -> Iterator[Finding]:

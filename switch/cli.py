@@ -19,11 +19,18 @@ from switch.commands import (
     card,
     card_pin,
     checks,
+    console,
     days,
     debit,
+    explain,
     hotlist,
     keys,
+    lists,
     messages,
+    operator,
+    review,
+    rules,
+    snooze,
     standin,
     start,
     venues,
@@ -59,15 +66,21 @@ app = App(
 )
 app.command(start.init)
 app.command(start.serve)
+app.command(console.console)
 app.command(start.demo)
 app.command(checks.audit)
 app.command(card.app)
 card.app.command(card_pin.pin)
 app.command(keys.app)
 app.command(hotlist.app)
+app.command(lists.app)
+app.command(snooze.app)
+app.command(review.app)
+app.command(explain.explain)
 app.command(api_key.app)
 app.command(debit.app)
-app.command(checks.rules)
+app.command(operator.app)
+app.command(rules.app)
 app.command(messages.decode_message, name="decode")
 app.command(messages.encode_message, name="encode")
 app.command(checks.config)

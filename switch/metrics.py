@@ -8,7 +8,7 @@ kept in a table by their values: finding one in prometheus_client costs more tha
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from wsgiref.simple_server import WSGIServer
@@ -28,6 +28,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from protocols.message import Kind, Outcome, Segment
 from switch.config_trouble import Tls
+from switch.metric import Metric, MetricType
 from switch.metrics_catalogue import (
     BILL_STATES,
     BILLER,
@@ -38,9 +39,8 @@ from switch.metrics_catalogue import (
     SERIES_MAX,
     UPSTREAM,
     VENUE,
-    Metric,
-    MetricType,
 )
+from switch.metrics_rules import RULE, RuleMetrics
 
 # a `_created` series beside each counter would double their number
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -63,7 +63,7 @@ class _Family:
     __slots__ = ("_allowed", "_collector", "_of", "_once_known", "_registry", "_width")
 
     def __init__(
-        self, metric: Metric, registry: CollectorRegistry, named: Mapping[str, frozenset[str]]
+        self, metric: Metric, registry: CollectorRegistry, named: Mapping[str, Set[str]]
     ) -> None:
         made = _TYPES[metric.type]
         extra = {"buckets": metric.buckets} if metric.buckets else {}
@@ -72,7 +72,7 @@ class _Family:
         self._registry, self._once_known = registry, metric.once_known
         if not metric.once_known:
             registry.register(self._collector)
-        self._allowed = [
+        self._allowed: list[Set[str]] = [
             named[label] if label in named else frozenset(LABEL_VALUES[label])
             for label in metric.labels
         ]
@@ -130,11 +130,13 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         names = frozenset(links)
-        named = {
+        rule_ids: set[str] = set()
+        named: dict[str, Set[str]] = {
             LINK: names,
             UPSTREAM: frozenset(upstreams),
             VENUE: frozenset(venues),
             BILLER: frozenset(billers),
+            RULE: rule_ids,
         }
         families = {
             metric.name.removeprefix("citycard_"): _Family(metric, self.registry, named)
@@ -184,6 +186,7 @@ class Metrics:
         self._hotlist_version = families["hotlist_version"].child
         self._hotlist_acknowledged = families["hotlist_acknowledged_version"].child
         self._ruleset = families["ruleset_info"].child()
+        self.rules = RuleMetrics({name: each.child for name, each in families.items()}, rule_ids)
         families["build_info"].child().info(_build())
         for link in sorted(names):
             self._connections(link)

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
-
-import msgspec
 
 from protocols.message import Kind, Outcome, Segment
+from switch.metric import Metric
+from switch.metrics_rules import RULE_LABELS, RULE_METRICS
 
 SERIES_MAX = 8_192
 """Label combinations of one metric; past it, everything new is counted under `other`."""
@@ -56,7 +55,6 @@ BILLER_ANSWERS = ("done", "refused", "unknown", "timeout", "fault", "circuit_ope
 BILL_STATES = ("held", "confirming", "in_doubt", "suspense")
 """States of bill payments that still have to end."""
 
-MetricType = Literal["counter", "gauge", "histogram", "info"]
 LINK = "link"
 UPSTREAM = "upstream"
 VENUE = "venue"
@@ -83,23 +81,9 @@ LABEL_VALUES: Mapping[str, tuple[str, ...]] = {
     "call_outcome": BILLER_ANSWERS,
     "device": DEVICE_FINDINGS,
     "bill": BILL_STATES,
+    **RULE_LABELS,
 }
 """Every label and what it may say, besides `other`."""
-
-
-class Metric(msgspec.Struct, frozen=True):
-    """One row of the catalogue. `name` is as it is scraped; `buckets` are a histogram's edges.
-
-    `once_known` keeps it out of a scrape until it was set: a 0 that nobody looked for would
-    be taken for a good sign.
-    """
-
-    name: str
-    type: MetricType
-    help: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-    once_known: bool = False
 
 
 CATALOGUE: tuple[Metric, ...] = (
@@ -339,5 +323,6 @@ CATALOGUE: tuple[Metric, ...] = (
         (LINK, "part"),
     ),
     Metric("citycard_ruleset_info", "info", "The ruleset that decides, by the start of its hash."),
+    *RULE_METRICS,
     Metric("citycard_build_info", "info", "Version of the switch and of Python."),
 )

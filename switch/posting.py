@@ -11,7 +11,8 @@ from enum import IntEnum, StrEnum
 
 import msgspec
 
-from protocols.message import Fare, Kind, Mode, Outcome, Reply, Request, Tap
+from protocols.message import Fare, Kind, Mode, Outcome, Reply, Request, Segment, Tap
+from risk.buckets import Addition
 from risk.facts import History
 from risk.record import Assessment
 
@@ -248,14 +249,45 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     kind: Kind = Kind.PURCHASE
 
 
+class CountedEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event as the counters of its terminal, merchant and acquirer were told of it.
+
+    `given_minor` is what standing reversals, voids and cancels have given back of it so far,
+    -1 where there are none; the event is given back while that is all of `approved_minor`.
+    """
+
+    kind: Kind
+    outcome: Outcome
+    at_us: int
+    card_id: int
+    acquirer: str
+    terminal: str
+    merchant: str
+    mcc: str
+    segment: Segment
+    amount_minor: int
+    approved_minor: int
+    venue: str = ""
+    stop: str = ""
+    vehicle: str = ""
+    given_minor: int = -1
+
+    @property
+    def given_back(self) -> bool:
+        return 0 <= self.given_minor >= self.approved_minor
+
+
 class Original(msgspec.Struct, frozen=True, gc=False):
     """The authorization that a linked message is about, found by id, key, RRN or approval code.
 
-    `spent_count` and `spent_minor` are what it added to its purse's month totals. `legs` are
-    its transfers, as written: giving it back is each of them the other way round. `hold` is
+    `spent_count` and `spent_minor` are what it added to its purse's totals, and `spent_on` the
+    business day whose week and month it counts in, where that is not its own. `legs` are its
+    transfers, as written: giving it back is each of them the other way round. `hold` is
     the hold that it opened or, for a message that resolved one (completion, cancel, load),
     the one that it resolved, whatever became of that hold since: who takes such a message
-    back opens the hold again, with the same amount and expiry.
+    back opens the hold again, with the same amount and expiry. `event` is what was counted of
+    it: itself where its kind is an event, and of a void or a cancel the event that it took
+    back; None where that is older than yesterday.
     """
 
     account_id: int
@@ -279,6 +311,8 @@ class Original(msgspec.Struct, frozen=True, gc=False):
     spent_minor: int = 0
     legs: tuple[Transfer, ...] = ()
     hold: Hold | None = None
+    event: CountedEvent | None = None
+    spent_on: date | None = None
 
 
 class TapEvent(msgspec.Struct, frozen=True, gc=False):
@@ -418,7 +452,8 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
     `assessment` is what the rules said, where they were asked: its reviews and tags are written
     too, and so are `listings`. `ruleset` is the hash of what decided, '' for the live one.
     `shadow` is what drafts would have said. `spent_on` is the business day whose week and month
-    it counts in, where that is not the day of the posting.
+    it counts in, where that is not the day of the posting. `additions` are what it adds to the
+    counters of its terminal, merchant and acquirer.
     """
 
     directed: Directed
@@ -447,6 +482,7 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
     listings: tuple[Listing, ...] = ()
     shadow: tuple[Assessment, ...] = ()
     spent_on: date | None = None
+    additions: tuple[Addition, ...] = ()
 
     @property
     def ruleset(self) -> str:

@@ -1,4 +1,4 @@
-"""Decision terms made from configuration: the ruleset is read, checked and compiled here."""
+"""Decision terms: what the configuration says, and the ledger's rules or the configured ones."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from pathlib import Path
 from protocols.message import Segment
 from risk.check import load_ruleset
 from risk.compile import compile_ruleset
+from risk.deployment import Assessor
+from risk.moments import Settings
 from switch.config import Config, ConfigError, Problem
 from switch.decide import Terms
 from switch.decide.terms import VenueTerms
 from switch.fares.reading import load_fares
+from switch.ledger.list_feed import Rows
+from switch.ledger.rules_now import deployment_now
 from switch.posting import Purse
 from switch.venues import VenueTable, load_venues
 
@@ -30,14 +34,42 @@ def ruleset_text(config: Config) -> str:
 
 
 def load_terms(config: Config, settlement_accounts: Mapping[tuple[str, str], int]) -> Terms:
-    """What decisions are made by. Raises RulesetError, and ConfigError for its file."""
+    """What decisions are made by where there is no ledger to ask: the configured ruleset.
+
+    Raises RulesetError, and ConfigError for the files.
+    """
     ruleset = load_ruleset(ruleset_text(config), config.rules.file)
+    return _terms(config, settlement_accounts, compile_ruleset(ruleset), ruleset.settings)
+
+
+async def live_terms(
+    config: Config, settlement_accounts: Mapping[tuple[str, str], int], rows: Rows, now_us: int
+) -> Terms:
+    """What the ledger's rules say now, for a process that decides a little and ends.
+
+    Live ruleset and canary, lists, snoozes and pauses are as every worker has them; nobody
+    follows the counters of places here, so those are unknown. A ledger without a ruleset, which
+    `prepare` leaves none, is decided for by the configured one. Raises RulesetUnfit where this
+    version cannot use the live ruleset, LedgerLost, and ConfigError for the files.
+    """
+    deployment = await deployment_now(rows, now_us)
+    if deployment is None:
+        return load_terms(config, settlement_accounts)
+    return _terms(config, settlement_accounts, deployment, deployment.settings)
+
+
+def _terms(
+    config: Config,
+    settlement_accounts: Mapping[tuple[str, str], int],
+    rules: Assessor,
+    rule_settings: Settings,
+) -> Terms:
     venues = load_venues(config.venues.file)
     if problems := list(unknown_venues(config, venues)):
         raise ConfigError("the configuration", problems)
     return Terms(
-        rules=compile_ruleset(ruleset),
-        rule_settings=ruleset.settings,
+        rules=rules,
+        rule_settings=rule_settings,
         purse_order=tuple(Purse[code] for code in config.purses.order),
         transit_mccs=frozenset(config.purses.transit.mccs),
         general_refused_mccs=frozenset(config.purses.general.refused_mccs),

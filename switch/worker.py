@@ -57,8 +57,9 @@ from switch.net.tap.assembly import taps_of
 from switch.net.tls import server_context
 from switch.net.upstream.assembly import upstreams_of
 from switch.pipeline import Pipeline
+from switch.rules_desk import RulesDesk
 from switch.standin import Desk, Drain, desk_of
-from switch.terms import load_terms
+from switch.terms import live_terms
 from switch.venues import load_venues
 
 READY_SECONDS_MAX = 60
@@ -158,6 +159,17 @@ class Worker:
             metrics=self.metrics,
         )
         self.standin = self._standin(terms, key) if config.standin.spool_file else None
+        self.rules = RulesDesk(
+            self._connect,
+            config.rules,
+            slot=assignment.slot,
+            pauses=assignment.slot == 0,
+            terms=terms,
+            lanes=self.lanes,
+            standin=self.standin,
+            clock=clock,
+            metrics=self.metrics,
+        )
         self.limits = LinkLimits(
             # One descriptor more than there may be would fail every accept of the process.
             connections_max=min(
@@ -306,6 +318,8 @@ class Worker:
         async with anyio.create_task_group() as tasks:
             metrics_port = self._serve_metrics(host, tasks)
             try:
+                await self.rules.load(READY_SECONDS_MAX)
+                self.rules.start(tasks)
                 tasks.start_soon(self._run_pipeline)
                 tasks.start_soon(self.totals.run)
                 await self.guards.load()
@@ -336,6 +350,7 @@ class Worker:
                 for doorway in doorways:
                     await doorway.close()
                 await self._drain()
+                await self.rules.finish()
                 tasks.cancel_scope.cancel()
             finally:
                 if self._metrics_server is not None:
@@ -431,13 +446,14 @@ async def _watch_supervisor(stop: anyio.Event) -> None:
 
 
 async def _main(assignment: Assignment, open_files_max: int) -> None:
+    clock = SystemClock()
     connection = await bridge.connect(assignment.database)
     try:
         accounts = await settlement_accounts(connection)
+        terms = await live_terms(assignment.config, accounts, connection, clock.now_us())
     finally:
         await connection.close()
-    terms = load_terms(assignment.config, accounts)
-    worker = Worker(assignment, terms, SystemClock(), open_files_max)
+    worker = Worker(assignment, terms, clock, open_files_max)
     stop = anyio.Event()
     async with anyio.create_task_group() as watchers:
         watchers.start_soon(_watch_signals, stop)

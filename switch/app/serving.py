@@ -101,7 +101,7 @@ def serve(
         load_terms(config, {})  # a ruleset that cannot be used is told before anything starts
         with ledger_url(config, directory, database) as url:
             embedded = not (database or config.ledger.database)
-            bridge.run(
+            prepared = bridge.run(
                 "asyncio",
                 functools.partial(prepare_ledger, migrating=embedded),
                 url,
@@ -109,6 +109,8 @@ def serve(
                 key,
                 SystemClock(),
             )
+            for notice in prepared.notices:
+                _log.warning(notice)
             with _held_ports(config) as ports:
                 supervisor = Supervisor(config, backend, workers, url, key_file, ports, ready_file)
                 return bridge.run("asyncio", supervisor.run)

@@ -19,7 +19,6 @@ from cyclopts import App, Parameter
 from protocols.card_number import CardNumber, luhn_check_digit, mask_digit_runs, numbered_card
 from protocols.message import Reply
 from protocols.money import AMOUNT_MINOR_MAX, display_minor
-from risk.check import load_ruleset
 from switch.calendar import BusinessCalendar, epoch_us
 from switch.clock import SystemClock
 from switch.commands.exits import CommandFailed, Exit
@@ -32,7 +31,7 @@ from switch.ledger.cards import CardReference, CardStatus, CardView, ChipView, I
 from switch.ledger.counter import LoadOrder, load_purses
 from switch.ledger.migrate import settlement_accounts
 from switch.ledger.store import Store
-from switch.terms import load_terms, ruleset_text
+from switch.terms import live_terms
 
 T = TypeVar("T")
 
@@ -130,7 +129,6 @@ def load(
 ) -> int:
     """Add money to a purse, paid at the counter, through the switch's own posting."""
     amount_minor = minor_units(amount)
-    _require_ruleset(where.load())
 
     async def body(ledger: Ledger, config: Config, found: CardReference) -> tuple[int, Reply]:
         order = LoadOrder(found.shard, found.account_id, found.card_id, purse, amount_minor)
@@ -156,7 +154,8 @@ def load(
 
 async def _posted(ledger: Ledger, config: Config, order: LoadOrder) -> Reply:
     """The switch's own answer to a load at the counter."""
-    terms = load_terms(config, await settlement_accounts(ledger.connection))
+    accounts = await settlement_accounts(ledger.connection)
+    terms = await live_terms(config, accounts, ledger.connection, SystemClock().now_us())
     store = await Store.open(ledger.url, config.ledger.connect_timeout_seconds)
     try:
         (reply,) = await load_purses(
@@ -295,14 +294,6 @@ def minor_units(amount: str) -> int:
     if not 0 < minor <= AMOUNT_MINOR_MAX:
         raise CommandFailed("the amount is not money above zero; write it such as 100 or 99.50")
     return minor
-
-
-def _require_ruleset(config: Config) -> None:
-    """Raise before anything is begun when no decision could be made."""
-    try:
-        load_ruleset(ruleset_text(config), config.rules.file)
-    except (OSError, UnicodeDecodeError):
-        raise CommandFailed("the configured ruleset cannot be read; mend [rules] file") from None
 
 
 def _with_card(

@@ -1,4 +1,4 @@
-"""`rules check`, `config check` and `audit`: commands that judge and change nothing."""
+"""`config check` and `audit`: commands that judge and change nothing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from risk import check as ruleset_check
-from risk.findings import Severity
 from switch import config as configuration
-from switch.clock import SystemClock
 from switch.commands.exits import CommandFailed, Exit
 from switch.commands.ledger import HERE, Ledger, Where, with_ledger
 from switch.commands.output import Json, write, write_json, write_table
@@ -22,28 +19,7 @@ from switch.ledger.audit import AuditReport
 from switch.terms import unknown_venues
 from switch.venues import load_venues
 
-RULESET_BYTES_MAX = 4_194_304
-
-rules = App(name="rules", help="Work with rulesets.", help_format="plaintext")
 config = App(name="config", help="Work with the configuration.", help_format="plaintext")
-
-
-@rules.command(name="check")
-def check_rules(
-    file: Annotated[Path, Parameter(help="The ruleset.")], /, *, json: Json = False
-) -> int:
-    """Check a ruleset; exit 1 if it has an error (a warning is none)."""
-    text = _text_of(file, RULESET_BYTES_MAX)
-    findings = ruleset_check.check(text, str(file), now_us=SystemClock().now_us())
-    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
-    if json:
-        write_json(findings)
-    elif findings:
-        rows = ((each.severity.value, each.path, each.sentence) for each in findings)
-        write_table(str(file), ["severity", "where", "finding"], rows)
-    else:
-        write(f"{file}: no findings")
-    return Exit.FINDINGS if errors else Exit.OK
 
 
 @config.command(name="check")
@@ -135,17 +111,3 @@ def _write_report(report: AuditReport) -> None:
             write(f"{check.name}: {row}")
     findings = sum(check.findings for check in report.checks)
     write("the ledger is in order" if report.clean else f"{findings:,} findings")
-
-
-def _text_of(file: Path, bytes_max: int) -> str:
-    try:
-        with file.open("rb") as opened:
-            octets = opened.read(bytes_max + 1)
-    except OSError as error:
-        raise CommandFailed(f"{file} cannot be read ({error.strerror}); name another") from None
-    if len(octets) > bytes_max:
-        raise CommandFailed(f"{file} is over {bytes_max} bytes; name a ruleset")
-    try:
-        return octets.decode("utf-8")
-    except UnicodeDecodeError:
-        raise CommandFailed(f"{file} is not UTF-8; save it as UTF-8 text") from None

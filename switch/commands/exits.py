@@ -18,7 +18,10 @@ from switch.ledger.cards import CardNotFound, CardStaysClosed
 from switch.ledger.embedded_places import EmbeddedServerError
 from switch.ledger.failures import LedgerLost, LedgerRefused
 from switch.ledger.migrate import LedgerUnfit
+from switch.ledger.operators import NotAllowed, OperatorRefused
 from switch.ledger.partitions import DayInUse, PartitionsBusy
+from switch.ledger.rules_trail import ActRefused
+from switch.ledger.ruleset_views import RulesetUnknown
 
 
 class Exit(IntEnum):
@@ -66,6 +69,8 @@ def explained(error: Exception) -> tuple[list[str], Exit]:
             return ["there is no such command; citycard --help lists them"], Exit.USAGE
         case CycloptsError():
             return [_one_sentence(str(error)) + "; see --help"], Exit.USAGE
+        case RulesetUnknown() | ActRefused() | NotAllowed() | OperatorRefused():
+            return [_one_sentence(str(error))], Exit.FINDINGS
         case RulesetError() | LedgerUnfit() | KeyFileError() | KeyStoreError():
             return [_one_sentence(str(error))], Exit.USAGE
         case CardNotFound() | CardStaysClosed() | ProtocolError() | DayInUse() | PartitionsBusy():

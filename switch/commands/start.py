@@ -62,6 +62,8 @@ def init(*, where: Where = HERE, json: Json = False) -> int:
         return await prepare(ledger.connection, config, key=key, now_us=now_us)
 
     prepared = with_ledger(where, config, body)
+    for notice in prepared.notices:
+        complain(notice)
     url = where.url(config)
     begun = Begun(
         config=str(file),

@@ -8,6 +8,7 @@ one leaves. Nothing here waits, reads a clock or writes anywhere.
 from switch.decide.keys import AUTH_CODE_ALPHABET, auth_code_of, derived_key
 from switch.decide.ladder import decide, resolved_as_answered
 from switch.decide.moment import Moment, moment_at, rrn_of
+from switch.decide.place_events import buckets_of, counted
 from switch.decide.stored import CLAIMS_MAX, stored_reply
 from switch.decide.terms import PIN_TRIES_MAX, TRUST_ACCOUNT, Terms
 
@@ -19,6 +20,8 @@ __all__ = [
     "Moment",
     "Terms",
     "auth_code_of",
+    "buckets_of",
+    "counted",
     "decide",
     "derived_key",
     "moment_at",

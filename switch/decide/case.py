@@ -7,6 +7,8 @@ of the batch.
 
 from __future__ import annotations
 
+from datetime import date
+
 import msgspec
 
 from protocols.message import TAP_KINDS, Kind, Outcome, Reply, Request, response_code
@@ -29,6 +31,7 @@ from switch.posting import (
     Listing,
     Loaded,
     Posting,
+    PurseState,
     TapEvent,
     Transfer,
     stop_named,
@@ -175,6 +178,7 @@ def approved(
     explanation: str = "",
     spent_count: int = 0,
     spent_minor: int = 0,
+    spent_on: date | None = None,
     auth_code: str | None = None,
     rrn: str | None = None,
     key: bytes = b"",
@@ -188,6 +192,8 @@ def approved(
     original are the request's own where they are not given.
     """
     request = case.request
+    if assessment is not None and kind is not None and kind is not request.kind:
+        assessment = _of_another_kind(assessment, request.kind)
     posting = Posting(
         case.directed,
         case.moment.now_us,
@@ -201,6 +207,7 @@ def approved(
         explanation=explanation,
         spent_count=spent_count,
         spent_minor=spent_minor,
+        spent_on=spent_on if spent_count or spent_minor else None,
         transfers=transfers,
         key=key or request.key,
         kind=kind or request.kind,
@@ -214,8 +221,16 @@ def approved(
         shadow=case.shadow,
         listings=case.listings,
     )
-    _leave_mark(case.account, posting, closes)
+    _leave_mark(case, posting, closes)
     return posting
+
+
+def _of_another_kind(assessment: Assessment, asked: Kind) -> Assessment:
+    """The row has the kind of the posting, and rules were asked about that of the request."""
+    if assessment.facts is None:
+        return assessment
+    facts = msgspec.structs.replace(assessment.facts, kind=asked)
+    return msgspec.structs.replace(assessment, facts=facts)
 
 
 def _approved_minor(
@@ -233,7 +248,8 @@ def _approved_minor(
     return held.amount_minor
 
 
-def _leave_mark(account: Account, posting: Posting, closes: Hold | None) -> None:
+def _leave_mark(case: Case, posting: Posting, closes: Hold | None) -> None:
+    account = case.account
     for transfer in posting.transfers:
         debit, credit = transfer.debit_account_id, transfer.credit_account_id
         if debit >= PURSE_BOOKS_FROM:
@@ -241,15 +257,26 @@ def _leave_mark(account: Account, posting: Posting, closes: Hold | None) -> None
         if credit >= PURSE_BOOKS_FROM:
             account.purses[credit % 16].balance_minor += transfer.amount_minor
     if posting.spent_count or posting.spent_minor:
-        state = account.purses[posting.purse]
-        state.month_count += posting.spent_count
-        state.month_minor += posting.spent_minor
+        _count_spending(account.purses[posting.purse], posting, case.moment.business_date)
     if closes is not None and closes.purpose is not HoldPurpose.LOAD:
         account.purses[closes.purse].held_minor -= closes.amount_minor
     if posting.opens is not None:
         account.opened.append(posting.opens)
         if posting.opens.purpose is not HoldPurpose.LOAD:
             account.purses[posting.opens.purse].held_minor += posting.opens.amount_minor
+
+
+def _count_spending(state: PurseState, posting: Posting, today: date) -> None:
+    """Add to the totals of this week and month what counts in them, and to that of all time."""
+    day = posting.spent_on
+    if day is None or (day.year, day.month) == (today.year, today.month):
+        state.month_count += posting.spent_count
+        state.month_minor += posting.spent_minor
+    if day is None or day.isocalendar()[:2] == today.isocalendar()[:2]:
+        state.week_count += posting.spent_count
+        state.week_minor += posting.spent_minor
+    state.lifetime_count += posting.spent_count
+    state.lifetime_minor += posting.spent_minor
 
 
 def remember(account: Account, posting: Posting) -> None:

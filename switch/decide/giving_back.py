@@ -13,6 +13,7 @@ from switch.decide.refusals import pin_refusal
 from switch.decide.standing import (
     found_sale,
     mirrored,
+    spent_on,
     standing_minor,
     total_minor,
     unspent_minor,
@@ -48,7 +49,8 @@ def void(case: Case) -> Posting:
         transfers=(transfer,),
         opens=reopening(case, original, transfer) if original.kind is Kind.COMPLETION else None,
         explanation="the sale is taken back",
-        spent_minor=unspent_minor(case, original, stands_minor),
+        spent_minor=unspent_minor(original, stands_minor),
+        spent_on=spent_on(case, original),
     )
 
 
@@ -72,5 +74,6 @@ def refund(case: Case) -> Posting:
         purse=original.purse,
         transfers=(mirrored(original, amount_minor),),
         explanation=f"{display_minor(stands_minor - amount_minor)} of the sale still stand",
-        spent_minor=unspent_minor(case, original, amount_minor),
+        spent_minor=unspent_minor(original, amount_minor),
+        spent_on=spent_on(case, original),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime, timedelta
 
 import msgspec
 
@@ -18,7 +18,8 @@ MINUTE_US = 60_000_000
 class Moment(msgspec.Struct, frozen=True):
     """When a batch is decided: the ledger's business day and the ruleset's service day.
 
-    `settings` are those of the ruleset, which say where a service day begins.
+    `settings` are those of the ruleset, which say where a service day begins. `local` is the
+    wall clock of the ledger's time zone.
     """
 
     now_us: int
@@ -27,6 +28,7 @@ class Moment(msgspec.Struct, frozen=True):
     rrn_prefix: str
     service_day: ServiceDay
     settings: Settings
+    local: datetime
 
 
 def moment_at(now_us: int, calendar: BusinessCalendar, terms: Terms) -> Moment:
@@ -39,6 +41,7 @@ def moment_at(now_us: int, calendar: BusinessCalendar, terms: Terms) -> Moment:
         rrn_prefix=f"{local:%y}"[-1] + f"{local:%j%H}",
         service_day=service_day(terms.rule_settings, now_us),
         settings=terms.rule_settings,
+        local=local.replace(tzinfo=None),
     )
 
 
@@ -64,6 +67,44 @@ def _after(moment: Moment, at_us: int) -> Moment:
         day = service_day(moment.settings, at_us + 1)
         return msgspec.structs.replace(moment, now_us=at_us + 1, service_day=day)
     return moment
+
+
+def ahead_s(moment: Moment, local_at: str) -> int | None:
+    """How many seconds a wall clock that says MMDDhhmmss is ahead of ours; None if none does.
+
+    It says no year, so it is taken for that of the nearest such instant; both clocks are of
+    the ledger's time zone.
+    """
+    if len(local_at) != len("MMDDhhmmss"):
+        return None
+    said = [_instant(year, local_at) for year in _years_around(moment.local)]
+    apart = [(each - moment.local) // _SECOND for each in said if each is not None]
+    return min(apart, key=abs, default=None)
+
+
+_SECOND = timedelta(seconds=1)
+
+
+def _years_around(local: datetime) -> tuple[int, ...]:
+    """This year, and in the months at its ends the one next to it."""
+    if local.month == 1:
+        return local.year, local.year - 1
+    return (local.year, local.year + 1) if local.month == 12 else (local.year,)
+
+
+def _instant(year: int, local_at: str) -> datetime | None:
+    """The wall clock's instant in that year; None where there is no such day or time."""
+    try:
+        return datetime(
+            year,
+            int(local_at[:2]),
+            int(local_at[2:4]),
+            int(local_at[4:6]),
+            int(local_at[6:8]),
+            int(local_at[8:]),
+        )
+    except ValueError:
+        return None
 
 
 def rrn_of(request: Request, moment: Moment) -> str:

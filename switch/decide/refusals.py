@@ -15,8 +15,10 @@ from protocols.money import display_minor
 from risk.facts import Facts, Totals
 from risk.record import Assessment, Effects, assessed_facts, listed_value
 from switch.decide.case import Case, declined
+from switch.decide.moment import ahead_s
 from switch.decide.terms import PIN_TRIES_MAX
-from switch.posting import Listing, Posting, Purse, stop_named
+from switch.fares.pricing import class_at
+from switch.posting import Account, Listing, Posting, Purse, stop_named
 
 TIER_NAMES = {"T0": "anonymous", "T1": "named", "T2": "verified"}
 """Tiers as rules name them (domain §3.5)."""
@@ -143,10 +145,7 @@ def assess(case: Case, balance_minor: int, amount_minor: int | None = None) -> A
         product=account.product,
         balance_minor=balance_minor,
         history=account.history,
-        totals=Totals(
-            sum(state.month_count for state in account.purses.values()),
-            sum(state.month_minor for state in account.purses.values()),
-        ),
+        totals=_totals(account),
         venue=request.venue,
         line=tap.line if tap is not None else "",
         stop=stop_named(tap),
@@ -155,7 +154,9 @@ def assess(case: Case, balance_minor: int, amount_minor: int | None = None) -> A
         event_age_s=_event_age_s(case),
         channel="advice" if request.advice else "online",
         pin="verified" if request.pin and case.loaded.pin_reference else "none",
+        clock_skew_s=_clock_skew_s(case),
         card_age_days=case.loaded.card_age_days,
+        holder_class=_holder_class(case),
     )
     rules = case.terms.rules
     assessment = rules.assess(facts)
@@ -163,6 +164,19 @@ def assess(case: Case, balance_minor: int, amount_minor: int | None = None) -> A
     if assessment.effects is not None and assessment.effects.additions:
         case.listings = _listings(assessment.effects, facts)
     return msgspec.structs.replace(assessment, facts=assessed_facts(facts))
+
+
+def _totals(account: Account) -> Totals:
+    """What all purses of the account add up to."""
+    purses = account.purses.values()
+    return Totals(
+        sum([state.month_count for state in purses]),
+        sum([state.month_minor for state in purses]),
+        sum([state.week_count for state in purses]),
+        sum([state.week_minor for state in purses]),
+        sum([state.lifetime_count for state in purses]),
+        sum([state.lifetime_minor for state in purses]),
+    )
 
 
 def _listings(effects: Effects, facts: Facts) -> tuple[Listing, ...]:
@@ -179,6 +193,26 @@ def _listings(effects: Effects, facts: Facts) -> tuple[Listing, ...]:
         for addition, value in named
         if value is not None
     )
+
+
+def _clock_skew_s(case: Case) -> int | None:
+    """How far the terminal's clock is ahead of ours, where the message says what it shows.
+
+    A reader says when a tap was instead, an advice when the sale was, and who asks by the
+    medium (a counter, a debit file) has no clock of its own.
+    """
+    request = case.request
+    if request.card is None or request.tap is not None or request.advice:
+        return None
+    return ahead_s(case.moment, request.local_at)
+
+
+def _holder_class(case: Case) -> str:
+    """The fare class that the holder's rights give at this reader, where they are known."""
+    tap, fares = case.request.tap, case.loaded.fares
+    if tap is None or fares is None:
+        return ""
+    return str(class_at(tap.event_at_us, tap.mode, fares.entitlements, case.terms.fares))
 
 
 def _event_age_s(case: Case) -> int:

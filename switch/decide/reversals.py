@@ -39,6 +39,7 @@ from switch.decide.standing import (
     followed_by,
     mirrored,
     paid_from,
+    spent_on,
     standing_minor,
     unspent_minor,
 )
@@ -138,7 +139,7 @@ def _of_sale(case: Case, original: Original) -> Decision:
         original,
         transfers=(transfer,),
         opens=reopening(case, original, transfer) if completed else None,
-        spent_minor=unspent_minor(case, original, amount_minor),
+        spent_minor=unspent_minor(original, amount_minor),
     )
 
 
@@ -154,7 +155,7 @@ def _of_priced_tap(case: Case, original: Original) -> Decision:
         original,
         transfers=transfers,
         opens=opens,
-        spent_minor=unspent_minor(case, original, amount_minor),
+        spent_minor=unspent_minor(original, amount_minor),
     )
 
 
@@ -192,7 +193,7 @@ def _of_giving_back(case: Case, original: Original) -> Decision:
         original,
         transfers=(transfer,),
         closes=opened,
-        spent_minor=unspent_minor(case, original, amount_minor),
+        spent_minor=unspent_minor(original, amount_minor),
     )
 
 
@@ -277,6 +278,7 @@ def _taken_back(
         closes=closes,
         closed_as=closed_as,
         spent_minor=spent_minor,
+        spent_on=spent_on(case, original),
         auth_code="",
         rrn=case.request.rrn if internal else rrn_of(case.request, case.moment),
         explanation=(

@@ -20,6 +20,7 @@ from switch.decide.standing import (
     leg_of,
     mirrored,
     paid_from,
+    spent_on,
     standing_minor,
     total_minor,
     unspent_minor,
@@ -116,6 +117,7 @@ def _take_more(case: Case, original: Original, more_minor: int) -> Posting:
         transfers=(transfer,),
         explanation=f"the sale's total is {display_minor(more_minor)} more",
         spent_minor=more_minor if original.spent_minor else 0,
+        spent_on=spent_on(case, original),
     )
 
 
@@ -131,5 +133,6 @@ def _give_less(case: Case, original: Original, less_minor: int) -> Posting:
         purse=original.purse,
         transfers=(mirrored(original, less_minor),),
         explanation=f"the sale's total is {display_minor(less_minor)} less",
-        spent_minor=unspent_minor(case, original, less_minor),
+        spent_minor=unspent_minor(original, less_minor),
+        spent_on=spent_on(case, original),
     )

@@ -9,6 +9,8 @@ message that changed it counts once, unless it was itself reversed:
 
 from __future__ import annotations
 
+from datetime import date
+
 from protocols.message import Kind
 from switch.decide.case import Case
 from switch.posting import PURSE_BOOKS_FROM, Original, Transfer
@@ -87,12 +89,18 @@ def paid_from(case: Case, transfer: Transfer, freed_minor: int = 0) -> bool:
     return available_minor + freed_minor >= transfer.amount_minor
 
 
-def unspent_minor(case: Case, original: Original, amount_minor: int) -> int:
-    """What giving `amount_minor` back changes of the month's total.
-
-    Only where the original counted in this month: the totals of another are not read again.
-    """
-    day, today = original.business_date, case.moment.business_date
-    if (day.year, day.month) != (today.year, today.month) or not original.spent_minor:
+def unspent_minor(original: Original, amount_minor: int) -> int:
+    """What giving `amount_minor` back changes of what was spent, on the original's day."""
+    if not original.spent_minor:
         return 0
     return -amount_minor if original.spent_minor > 0 else amount_minor
+
+
+def spent_on(case: Case, original: Original) -> date | None:
+    """The business day whose week and month the original counts in; None where it is today's."""
+    return other_day(case, original.spent_on or original.business_date)
+
+
+def other_day(case: Case, day: date) -> date | None:
+    """A business day as `Posting.spent_on` has it: None for that of the posting itself."""
+    return None if day == case.moment.business_date else day

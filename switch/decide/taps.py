@@ -17,6 +17,8 @@ the taps of its day, for its key is looked for no further back.
 
 from __future__ import annotations
 
+from datetime import date
+
 import msgspec
 
 from protocols.message import Balance, Fare, Kind, Outcome, Reply, Tap
@@ -33,6 +35,7 @@ from switch.decide.purses import (
     too_little,
 )
 from switch.decide.refusals import assess, hotlist_refusal, status_refusal, venue_refusal
+from switch.decide.standing import other_day
 from switch.fares.book import fare_date
 from switch.fares.pricing import (
     charge_of,
@@ -244,7 +247,8 @@ def standin_fare(case: Case, key: bytes, original_id: int) -> Posting:
         transfers=charge_legs(case, event.acquirer, paying.purse, charged_minor),
         explanation=f"approved in stand-in; posted without rules: {words_of(priced)}",
         spent_count=1,
-        spent_minor=spent_of(case, paying.purse, charged_minor),
+        spent_minor=charged_minor,
+        spent_on=credited_on(case, event, charged_minor),
         tap=msgspec.structs.replace(event, fare=priced),
     )
 
@@ -297,9 +301,15 @@ def charge_legs(case: Case, acquirer: str, purse: int, charged_minor: int) -> tu
     return (Transfer(book, payable, charged_minor),) if charged_minor else ()
 
 
-def spent_of(case: Case, purse: int, charged_minor: int) -> int:
-    """What a charge adds to its purse's month: money back takes off no more than there is."""
-    return max(charged_minor, -max(case.account.purses[purse].month_minor, 0))
+def credited_on(case: Case, event: TapEvent, charged_minor: int) -> date | None:
+    """The day that money back is given back of: its fare day, where the dearer taps are.
+
+    A charge counts on the day of its posting, however old the tap is. A fare day that begins
+    before its business day does counts no earlier than that.
+    """
+    if charged_minor >= 0:
+        return None
+    return other_day(case, min(event.fare_date, case.moment.business_date))
 
 
 def answered(case: Case, posting: Posting, fare: Fare) -> Posting:
@@ -400,7 +410,8 @@ def _posted(
         assessment=assessment,
         explanation=words_of(fare),
         spent_count=1,
-        spent_minor=spent_of(case, purse, charged_minor),
+        spent_minor=charged_minor,
+        spent_on=credited_on(case, event, charged_minor),
         tap=msgspec.structs.replace(event, fare=fare),
         auth_code="" if event.kind is Kind.INCOMPLETE_FARE else None,
     )

@@ -36,7 +36,7 @@ from switch.ledger.counter import LoadOrder, load_purses
 from switch.ledger.migrate import settlement_accounts
 from switch.ledger.prepare import prepare
 from switch.ledger.store import Store
-from switch.terms import load_terms
+from switch.terms import live_terms
 
 CITY_CARD_BIN = "621234"
 CARD_EXPIRES_YYMM = "3012"
@@ -213,7 +213,8 @@ async def _load(
     """Put money on every purse through the operator's counter, one shard beside the other."""
     connection = await bridge.connect(url)
     try:
-        terms = load_terms(config, await settlement_accounts(connection))
+        accounts = await settlement_accounts(connection)
+        terms = await live_terms(config, accounts, connection, SystemClock().now_us())
     finally:
         await connection.close()
     orders = [

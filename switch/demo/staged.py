@@ -2,7 +2,8 @@
 
 It sets the stage once, then takes orders as JSON lines on standard input and answers each
 with one on standard output: `{"backend": "asyncio", "workers": 1}` starts a switch (stopping
-the one before); end of input stops it, audits the ledger and ends. So whoever started it
+the one before), `{"shadow": true}` puts a draft in shadow beside its live ruleset, and false
+takes it back; end of input stops it, audits the ledger and ends. So whoever started it
 can end without leaving anything behind, even by being killed.
 """
 
@@ -19,6 +20,7 @@ import msgspec
 from switch.config import Config
 from switch.demo import city, stage
 from switch.demo.children import ChildFailed, biller_serving, switch_serving
+from switch.demo.shadowing import set_shadow
 from switch.ledger import bridge
 from switch.ledger.audit import AuditReport, audit
 from switch.ledger.embedded import running
@@ -26,10 +28,11 @@ from switch.ledger.embedded_places import EmbeddedServerError
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which switch to start next."""
+    """Which switch to start next; with `shadow`, what is to be in shadow of the one that runs."""
 
     backend: bridge.Backend = "asyncio"
     workers: int = 1
+    shadow: bool | None = None
 
 
 class Serving(msgspec.Struct, frozen=True):
@@ -71,8 +74,13 @@ def serve_orders(home: Path, cards: int, *, with_city: bool = False) -> int:
         keys = city.make_keys(config, home) if with_city else None
         bridge.run("asyncio", stage.set_stage, server.url, config, key, crowd, _unheard)
         api = bridge.run("asyncio", city.open_counters, server.url) if with_city else None
+        serving: Serving | None = None
         for line in sys.stdin.buffer:
             order = msgspec.json.decode(line, type=Order)
+            if order.shadow is not None and serving is not None:
+                bridge.run("asyncio", set_shadow, server.url, serving.metrics, order.shadow)
+                _say(serving)
+                continue
             closing.close()
             ready = closing.enter_context(
                 switch_serving(
@@ -88,7 +96,8 @@ def serve_orders(home: Path, cards: int, *, with_city: bool = False) -> int:
                 written = city.write_places(home, ready.links, config, keys, api, key, crowd)
                 places = str(written)
             port = ready.links[stage.LINK]
-            _say(Serving(port, ready.metrics, cards, crowd.blocked, crowd.poor, places))
+            serving = Serving(port, ready.metrics, cards, crowd.blocked, crowd.poor, places)
+            _say(serving)
         closing.close()
         report = bridge.run("asyncio", _audit, server.url, config)
     findings = {check.name: check.findings for check in report.checks if check.findings}

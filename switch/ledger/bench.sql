@@ -44,7 +44,11 @@ set balance_minor = balance_minor - $4::bigint, month = date_trunc('month', $5::
     month_count = 1 + case when month = date_trunc('month', $5::date)::date
                            then month_count else 0 end,
     month_minor = $4 + case when month = date_trunc('month', $5::date)::date
-                            then month_minor else 0 end
+                            then month_minor else 0 end,
+    week = date_trunc('week', $5::date)::date,
+    week_count = 1 + case when week = date_trunc('week', $5::date)::date then week_count else 0 end,
+    week_minor = $4 + case when week = date_trunc('week', $5::date)::date then week_minor else 0 end,
+    lifetime_count = lifetime_count + 1, lifetime_minor = lifetime_minor + $4
 where shard = $1 and account_id = $2 and purse = $3
 
 -- name: update_position

@@ -143,6 +143,17 @@ class Connection:
     async def prepare(self, query: str) -> Prepared:
         return Prepared(await call(self._raw.prepare, query))
 
+    async def listen(self, channel: str, told: Callable[[], None]) -> None:
+        """Call `told` at each notification on the channel, for as long as the connection lasts.
+
+        It is called between two steps of other tasks, and must only note that there is news.
+        """
+
+        def heard(_raw: object, _pid: int, _channel: str, _payload: object) -> None:
+            told()
+
+        await call(self._raw.add_listener, channel, heard)
+
     async def close(self) -> None:
         await call(self._raw.close, timeout=5)
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from protocols.message import Kind, Outcome
+from switch.ledger.effect_columns import bucket_columns, effect_column, spent_on_column
 from switch.posting import ChipChange, Posting, TapEvent, stop_named
 
 
@@ -52,7 +53,10 @@ def tombstone(posting: Posting) -> Posting:
 def columns(
     postings: Sequence[Posting], remaining_us: Sequence[int], ruleset: str
 ) -> tuple[Any, ...]:
-    """The arguments of post_batch from p_account_ids on."""
+    """The arguments of post_batch from p_account_ids on.
+
+    `ruleset` is the hash of the live one: that of rows which no rule was asked about.
+    """
     requests = [posting.directed.request for posting in postings]
     transfers = [
         (row, transfer) for row, posting in enumerate(postings, 1) for transfer in posting.transfers
@@ -83,7 +87,7 @@ def columns(
         [posting.purse for posting in postings],
         [posting.outcome.value for posting in postings],
         [posting.original_id for posting in postings],
-        [ruleset] * len(postings),
+        [posting.ruleset or ruleset for posting in postings],
         [posting.rule_results for posting in postings],
         [posting.explanation for posting in postings],
         [posting.spent_count for posting in postings],
@@ -100,6 +104,9 @@ def columns(
         ["" if request.tap is None else request.tap.vehicle for request in requests],
         _json([_tap_row(n, each.tap) for n, each in enumerate(postings, 1) if each.tap]),
         _json([_chip_row(n, each.chip) for n, each in enumerate(postings, 1) if each.chip]),
+        spent_on_column(postings),
+        effect_column(postings),
+        *bucket_columns(postings),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 
 from protocols.message import TAP_KINDS, Kind, Outcome, Segment
 from risk.facts import HISTORY_EVENTS_MAX, History, empty_history
+from risk.past_events import EVENT_KINDS, given_back_minor, is_given_back
 from switch.posting import (
     Account,
     ChipFacts,
@@ -24,18 +26,7 @@ from switch.posting import (
 HISTORY_ROWS_MAX = 2 * HISTORY_EVENTS_MAX
 """An event is rarely given back twice, so this many rows hold the events a rule may ask for."""
 
-EVENT_KINDS = frozenset(
-    {
-        Kind.PURCHASE,
-        Kind.PREAUTHORIZATION,
-        Kind.OFFLINE_SALE,
-        Kind.LOAD,
-        Kind.BILL_INQUIRY,
-        Kind.BILL,
-        *TAP_KINDS,
-    },
-)
-"""What rules count; the other kinds of history give some of it back."""
+DAY_US = 86_400_000_000
 
 _KINDS = {kind.value: kind for kind in Kind}
 _EVENTS = frozenset(kind.value for kind in EVENT_KINDS)
@@ -51,7 +42,7 @@ _FARES = msgspec.json.Decoder(FareFacts)
 _CHIP = msgspec.json.Decoder(ChipFacts)
 
 
-def loaded(account_id: int, row: Any, accounts: dict[int, Account]) -> Loaded:
+def loaded(account_id: int, row: Any, accounts: dict[int, Account], now_us: int) -> Loaded:
     """The facts of one row; `accounts` keeps those of the batch, which its requests share."""
     account = accounts.get(account_id)
     if account is None and row["account_version"] is not None:
@@ -60,7 +51,8 @@ def loaded(account_id: int, row: Any, accounts: dict[int, Account]) -> Loaded:
     fares, chip = row["fares"], row["chip"]
     return Loaded(
         account=account,
-        card_status=row["card_status"] or "",
+        # Interned: the default of stored facts is left out of them by identity.
+        card_status=sys.intern(row["card_status"] or ""),
         expires_yymm=row["expires_yymm"] or "",
         last4=row["last4"] or "",
         stored=_stored(row),
@@ -71,7 +63,13 @@ def loaded(account_id: int, row: Any, accounts: dict[int, Account]) -> Loaded:
         hotlisted=bool(row["hotlisted"]),
         fares=None if fares is None else _FARES.decode(fares),
         chip=None if chip is None else _CHIP.decode(chip),
+        card_age_days=_age_days(row["issued_us"], now_us),
     )
+
+
+def _age_days(issued_us: int | None, now_us: int) -> int | None:
+    """Whole days since the card was issued; None for a card that is not known."""
+    return None if issued_us is None else max(0, now_us - issued_us) // DAY_US
 
 
 def _account(account_id: int, row: Any) -> Account:
@@ -83,6 +81,10 @@ def _account(account_id: int, row: Any) -> Account:
         row["floor_minor"] or (),
         row["month_count"] or (),
         row["month_minor"] or (),
+        row["week_count"] or (),
+        row["week_minor"] or (),
+        row["lifetime_count"] or (),
+        row["lifetime_minor"] or (),
         strict=True,
     )
     return Account(
@@ -147,21 +149,19 @@ def _amounts(row: Any, kinds: Sequence[str]) -> list[int]:
 
 def _given_back(row: Any, kinds: Sequence[str]) -> frozenset[int]:
     """Ids of the events that were given back whole, and not taken again since."""
-    given_minor: dict[int, int] = {}
-    # Newest first, so what undoes a void is known before the void is come to.
-    for kind, authorization_id, original_id, approved_minor in zip(
-        kinds, row["authorization_id"], row["original_id"], row["approved_minor"], strict=True
-    ):
-        if kind not in _EVENTS:
-            worth_minor = approved_minor - given_minor.get(authorization_id, 0)
-            if worth_minor > 0 or not approved_minor:
-                given_minor[original_id] = given_minor.get(original_id, 0) + worth_minor
+    given_minor = given_back_minor(
+        (authorization_id, original_id, approved_minor)
+        for kind, authorization_id, original_id, approved_minor in zip(
+            kinds, row["authorization_id"], row["original_id"], row["approved_minor"], strict=True
+        )
+        if kind not in _EVENTS
+    )
     return frozenset(
         authorization_id
         for kind, authorization_id, approved_minor in zip(
             kinds, row["authorization_id"], row["approved_minor"], strict=True
         )
-        if kind in _EVENTS and given_minor.get(authorization_id, -1) >= approved_minor
+        if kind in _EVENTS and is_given_back(given_minor, authorization_id, approved_minor)
     )
 
 

@@ -1,4 +1,4 @@
-"""Keeps the days ahead, the hotlist's end of entries and the audit's gauge as they should be."""
+"""Keeps the days ahead, the hotlist's end of entries, old counters and the audit's gauge right."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from switch.clock import Clock
 from switch.config import Config
 from switch.ledger import bridge, partitions
 from switch.ledger.audit import audit
+from switch.ledger.bucket_follower import drop_old_buckets
 from switch.ledger.failures import LedgerLost, LedgerRefused, guarded
 from switch.ledger.hotlist_publishing import HotlistJumps, HotlistUnproven, publish_expired
 from switch.logs import get as get_log
@@ -22,6 +23,9 @@ MISSING_AGAIN_SECONDS = 1.0
 AUDITED_DAYS = 1
 AUDIT_SECONDS_MAX = 300
 PUBLISH_SECONDS_MAX = 60
+BUCKETS_SECONDS_MAX = 60
+BUCKET_CHUNKS_MAX = 100
+"""Half hours of buckets that one look deletes: two days of them."""
 
 _log = get_log("worker")
 
@@ -65,6 +69,7 @@ class Housekeeping:
                     await self._make_partitions(connection)
                     if self._audits:
                         await self._publish_expired(connection)
+                        await self._drop_old_buckets(connection)
                         await self._audit(connection)
                 finally:
                     connection.terminate()
@@ -93,6 +98,13 @@ class Housekeeping:
             return
         if version is not None:
             _log.info("hotlist published", version=version.version, entries=version.entries)
+
+    async def _drop_old_buckets(self, connection: bridge.Connection) -> None:
+        """Counters of places that no window reaches any more go, a little at a time."""
+        now_us, seconds = self._clock.now_us(), BUCKETS_SECONDS_MAX
+        for _ in range(BUCKET_CHUNKS_MAX):
+            if not await guarded(drop_old_buckets, connection, now_us, seconds=seconds):
+                break
 
     async def _audit(self, connection: bridge.Connection) -> None:
         """Balances over all that is stored, single rows of the newest day; one worker does it."""

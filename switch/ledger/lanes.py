@@ -28,13 +28,13 @@ from protocols.message import Kind, Outcome, Reply
 from switch.admission import STANDING_AFTER_NS, STANDING_WAIT_NS, Ticket
 from switch.calendar import BusinessCalendar
 from switch.clock import Clock
-from switch.decide import Moment, Terms, moment_at
+from switch.decide import Moment, Terms, buckets_of, counted, moment_at
 from switch.ledger.doorstep import Doorstep, LaneLedger, TimeToMove
 from switch.ledger.failures import LedgerLost, LedgerRefused
 from switch.ledger.settling import Settling, asked_of, directed_of
 from switch.logs import get as get_log
 from switch.metrics import Metrics
-from switch.posting import Loaded, Posted, Posting
+from switch.posting import Loaded, Posted, Posting, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -58,6 +58,10 @@ UNHURRIED_US = 3_600_000_000
 """Budget of what the switch posts for itself: nobody waits for it, it must only be written."""
 
 _log = get_log("lanes")
+
+
+def _tell_nobody(_posting: Posting, _authorization_id: int) -> None:
+    """Nobody counts what is posted."""
 
 
 def _wait_for_the_day() -> None:
@@ -95,6 +99,9 @@ class Lane:
         """Who takes what the ledger cannot have; the pipeline, once there is one."""
         self.on_day_missing: Callable[[], None] = _wait_for_the_day
         """Who makes the day's partitions when a posting found none; the worker."""
+        self.on_posted: Callable[[Posting, int], None] = _tell_nobody
+        """Who counts what is posted, a call each with its authorization's id, once it is; it
+        must be quick."""
         self._slot = slot
         self._batch_max = batch_max
         self._open_ledger = open_ledger
@@ -385,6 +392,7 @@ class Lane:
         """Load, decide and post once; the tickets that must go through it again."""
         batch, later = _apart(batch)
         terms = self.terms
+        buckets = buckets_of(terms.rules)
         moment = moment_at(self._clock.now_us(), self._calendar, terms)
         directed = [asked_of(ticket) for ticket in batch]
         started_ns = self._clock.monotonic_ns()
@@ -399,6 +407,8 @@ class Lane:
         for ticket, facts in zip(batch, loaded, strict=True):
             posting = self._decide(ticket, facts, terms, moment)
             if posting is not None:
+                if buckets is not None:
+                    posting = counted(posting, facts, buckets)
                 writers.append(ticket)
                 postings.append(posting)
                 if facts.account is not None:
@@ -416,6 +426,9 @@ class Lane:
             for ticket, posting, posted in zip(writers, postings, verdicts, strict=True)
             if not self._settling.conclude(ticket, posting, posted, posted_ns)
         ]
+        for posting, posted in zip(postings, verdicts, strict=True):
+            if posted.verdict is Verdict.POSTED:
+                self.on_posted(posting, posted.authorization_id)
         if again:
             self._metrics.conflicts(len(again))
         return again + later

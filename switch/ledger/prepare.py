@@ -6,31 +6,43 @@ from datetime import date
 
 import msgspec
 
+from risk.check import load_ruleset
+from risk.findings import RulesetError
+from risk.ruleset import ruleset_hash
 from switch.calendar import BusinessCalendar
-from switch.config import Config, acquirers
-from switch.ledger import migrate, partitions, sql
+from switch.config import Config, ConfigError, acquirers
+from switch.ledger import migrate, partitions, rulesets, sql
 from switch.ledger.bridge import Connection
 from switch.ledger.cards import card_key_fingerprint
+from switch.ledger.ruleset_views import LIVE
+from switch.terms import ruleset_text
 
 _QUERIES = sql.queries()
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """What had to be done: migrations applied, and business days that got their partitions."""
+    """What had to be done: migrations applied, and business days that got their partitions.
+
+    `ruleset` is the hash of the first ruleset, where the ledger had none. `notices` are
+    sentences for whoever starts the switch.
+    """
 
     migrations: list[str]
     days: list[date]
+    ruleset: str | None = None
+    notices: tuple[str, ...] = ()
 
 
 async def prepare(
     connection: Connection, config: Config, *, key: bytes, now_us: int, migrating: bool = True
 ) -> Prepared:
-    """Check the server, migrate, write down the settings, open accounts, make partitions.
+    """Check the server, migrate, write down settings, accounts, partitions, the first ruleset.
 
     Several processes may do this at once. With `migrating` False a ledger that lacks a
     migration is refused, so that starting a newer switch never changes a production schema
     by surprise. Raises LedgerUnfit (a server that may lose money, a ledger begun with other
-    settings or another key, an older or a newer ledger).
+    settings or another key, an older or a newer ledger), and what `ruleset_text` and
+    `load_ruleset` raise for the ruleset of a fresh ledger.
     """
     await migrate.assert_durable(connection)
     if migrating:
@@ -53,7 +65,34 @@ async def prepare(
     await connection.fetch(_QUERIES["open_settlement_accounts"], codes, owners)
     today = BusinessCalendar(ledger.time_zone, ledger.cut_off).business_date(now_us)
     days = await partitions.make_ahead(connection, today, ledger.partitions_ahead_days)
-    return Prepared(applied, days)
+    begun = await _first_ruleset(connection, config, now_us)
+    return Prepared(applied, days, begun, await _notices(connection, config))
+
+
+async def _first_ruleset(connection: Connection, config: Config, now_us: int) -> str | None:
+    """Give a ledger that has no ruleset the configured one, or the shipped one."""
+    if await rulesets.listed(connection, count_max=1):
+        return None
+    source = ruleset_text(config)
+    ruleset = load_ruleset(source, config.rules.file)
+    return await rulesets.bootstrap(connection, ruleset, source, now_us)
+
+
+async def _notices(connection: Connection, config: Config) -> tuple[str, ...]:
+    """A configured ruleset that is not the one that decides is likely to be a mistake."""
+    if not config.rules.file:
+        return ()
+    live = await rulesets.found(connection, LIVE)
+    try:
+        configured = ruleset_hash(load_ruleset(ruleset_text(config), config.rules.file))
+    except (ConfigError, RulesetError):
+        configured = ""
+    if configured == live.hash:
+        return ()
+    return (
+        f"the ledger's live ruleset {live.hash[:8]} decides, and not the one of [rules] file; "
+        "to change it run `citycard rules new FILE`, then have it approved and promoted",
+    )
 
 
 def accounts_to_open(config: Config) -> list[tuple[str, str]]:

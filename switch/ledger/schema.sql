@@ -783,6 +783,8 @@ create index ruleset_approval_hash on ledger.ruleset_approval (hash);
 
 create function ledger.refuse_own_approval() returns trigger language plpgsql as $$
 begin
+    -- whoever becomes an author at the same time waits here, or is seen
+    perform 1 from ledger.ruleset r where r.hash = new.hash for no key update;
     if exists (select 1 from ledger.ruleset_author a
                where a.hash = new.hash and a.author = new.approver) then
         raise exception '% wrote ruleset % and cannot approve it; ask another approver',
@@ -792,6 +794,19 @@ begin
 end $$;
 create trigger ruleset_approval_four_eyes before insert on ledger.ruleset_approval
     for each row execute function ledger.refuse_own_approval();
+
+create function ledger.refuse_approver_as_author() returns trigger language plpgsql as $$
+begin
+    perform 1 from ledger.ruleset r where r.hash = new.hash for no key update;
+    if exists (select 1 from ledger.ruleset_approval a
+               where a.hash = new.hash and a.approver = new.author) then
+        raise exception '% approved ruleset % and cannot be its author', new.author,
+            left(new.hash, 8) using errcode = 'restrict_violation';
+    end if;
+    return new;
+end $$;
+create trigger ruleset_author_four_eyes before insert on ledger.ruleset_author
+    for each row execute function ledger.refuse_approver_as_author();
 create trigger ruleset_approval_append_only before update or delete on ledger.ruleset_approval
     for each row execute function ledger.refuse_change();
 create trigger ruleset_author_append_only before update or delete on ledger.ruleset_author
@@ -810,6 +825,41 @@ begin
 end $$;
 create trigger ruleset_immutable before update or delete on ledger.ruleset
     for each row execute function ledger.refuse_other_text();
+
+-- A ruleset moves as the table of moves says and in no other way: it becomes approved in the
+-- transaction that writes the approval, and comes back only if it was live before. What is put
+-- in as live at once is the first ruleset of a ledger, and nothing else.
+create function ledger.refuse_other_move() returns trigger language plpgsql as $$
+begin
+    if tg_op = 'INSERT' then
+        if new.state in ('approved', 'canary', 'live') and exists (select 1 from ledger.ruleset) then
+            raise exception 'a ruleset begins as a draft; submit it and have it approved'
+                using errcode = 'restrict_violation';
+        end if;
+        return new;
+    end if;
+    if new.state = old.state then
+        return new;
+    end if;
+    if not exists (select 1 from ledger.ruleset_move m
+                   where m.from_state = old.state and m.to_state = new.state) then
+        raise exception 'a ruleset does not move from % to %; see ledger.ruleset_move',
+            old.state, new.state using errcode = 'restrict_violation';
+    end if;
+    if new.state = 'approved'
+       and not exists (select 1 from ledger.ruleset_approval a
+                       where a.hash = new.hash and a.approved_at >= transaction_timestamp()) then
+        raise exception 'ruleset % was not approved by anybody in this transaction',
+            left(new.hash, 8) using errcode = 'restrict_violation';
+    end if;
+    if new.state = 'live' and old.state in ('retired', 'paused') and not old.was_live then
+        raise exception 'ruleset % was never live; have it approved and promote it',
+            left(new.hash, 8) using errcode = 'restrict_violation';
+    end if;
+    return new;
+end $$;
+create trigger ruleset_moves before insert or update on ledger.ruleset
+    for each row execute function ledger.refuse_other_move();
 
 -- The audit trail of everything that people, and the switch by itself, did about rules: `subject`
 -- is a ruleset's hash, "rule ID", "list NAME", "operator NAME" and so on. Append-only.

@@ -106,7 +106,7 @@ class Store:
         )
         accounts: dict[int, Account] = {}
         return [
-            loaded(directed.account_id, row, accounts)
+            loaded(directed.account_id, row, accounts, now_us)
             for directed, row in zip(batch, rows, strict=True)
         ]
 

@@ -63,6 +63,10 @@ FORGOTTEN_ON = frozenset(
 _log = get_log("standin")
 
 
+def _nobody_hotlisted(_medium: int | str, _now_us: int) -> bool:
+    return False
+
+
 class Desk:
     """Stand-in of one process; the pipeline hands it tickets (see `pipeline.StandinDesk`)."""
 
@@ -104,6 +108,11 @@ class Desk:
         self._arrived = anyio.Event()
         # One call at a time: a spool is one connection.
         self._turn = anyio.CapacityLimiter(1)
+
+    def follow(self, terms: Terms, hotlisted: Lookup | None) -> None:
+        """Stand in by these terms from now on, and by the hotlist that rules look into."""
+        self._terms = terms
+        self._hotlisted = hotlisted or _nobody_hotlisted
 
     def owes(self, medium: bytes) -> bool:
         """Whether postings of this card are still to come: then it is the desk's."""

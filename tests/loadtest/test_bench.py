@@ -5,6 +5,7 @@ import pytest
 
 from loadtest.bench import Rung, WholePath, arguments, path_table
 from loadtest.load import Report, Row, table
+from loadtest.shadow_bench import ShadowRound, cost_of, shadow_table
 from loadtest.staged import Ended
 
 RUNG = Rung(
@@ -47,6 +48,23 @@ def test_the_ladder_names_the_best_rate_and_the_audit():
     assert "sustained" in said.splitlines()[1]
     broken = msgspec.structs.replace(path, audit=Ended(False, 17, {"balance": 2}))
     assert "HAS FINDINGS" in path_table(broken)
+
+
+def test_a_shadow_is_judged_by_rounds_side_by_side():
+    """The machine gets slower from pair to pair; what a shadow adds is a tenth each time."""
+    rounds = [
+        ShadowRound(shadow, 1_000, us, 9.0)
+        for alone in (300.0, 400.0, 500.0)
+        for shadow, us in ((False, alone), (True, 1.1 * alone))
+    ]
+    cost = cost_of(rounds, Ended(True, 17, {}))
+    assert cost.share == pytest.approx(1 - 1 / 1.1)
+    assert cost.within_target
+    assert "400 to 440 us of a worker for an authorization, 9.1% of throughput, within 15%" in (
+        shadow_table(cost)
+    )
+    dear = [*rounds, ShadowRound(False, 1_000, 100.0, 9.0), ShadowRound(True, 1_000, 900.0, 9.0)]
+    assert cost_of(dear[:2] + dear[6:] * 2, Ended(True, 17, {})).within_target is False
 
 
 def test_parts_may_be_chosen():

@@ -66,6 +66,7 @@ PIN, OTHER_PIN = b"p" * 16, b"q" * 16
 UPSTREAM = "north"
 RULESET = "3fa9"
 OVERDRAFT_MINOR = 800
+ISSUED_US = NOON_US - 5 * 86_400_000_000 // 2
 OWNED = [
     ("AGENT", ACQUIRER), ("PENDING", ACQUIRER), ("INTERCITY", UPSTREAM),
     ("SUSPENSE", "transit operations"), ("SUSPENSE", "risk office"),
@@ -117,6 +118,9 @@ class Ledger:
         (card,) = await cards.issue(
             self.connection, [new], shards=1, key=KEY, overdraft_minor=OVERDRAFT_MINOR
         )
+        await self.connection.execute(
+            f"update ledger.card set issued_at = timestamptz 'epoch' + {ISSUED_US} * interval '1us'"
+        )
         return card, new.card.last4
 
     def rows(self, query: str, *values: object) -> Sequence[Any]:
@@ -162,6 +166,7 @@ class LedgerMachine(RuleBasedStateMachine):
                     3: ModelPurse(),
                 },
                 last4=last4,
+                issued_us=ISSUED_US,
             )
             self.accounts.append(account)
             self.model.accounts[account.account_id] = account

@@ -293,12 +293,13 @@ def test_a_fault_is_named_with_its_place(
         assert raised.value.findings
 
 
-def test_a_week_is_accepted_with_a_warning_until_the_ledger_keeps_it(settings_toml: str) -> None:
+@pytest.mark.parametrize("window", ["calendar_week", "calendar_month", "lifetime"])
+def test_totals_that_the_ledger_keeps_are_accepted(settings_toml: str, window: str) -> None:
     week = FEATURE.replace('"card"', '"account"').replace('"attempts"\nwhere', '"approved"\nwhere')
-    lines = [each for each in week.replace('"5m"', '"calendar_week"').splitlines()
+    lines = [each for each in week.replace('"5m"', f'"{window}"').splitlines()
              if not each.startswith("where")]  # fmt: skip
     found = check(text(settings_toml, "\n".join(lines) + LIST + RULE))
-    assert [(f.path, f.severity) for f in found] == [("features[0].window", Severity.WARNING)]
+    assert found == []
 
 
 def test_a_costly_ruleset_is_warned_of(settings_toml: str) -> None:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocols.message import Outcome
 from risk.assess import Effect
+from risk.check import check, load_ruleset
 from risk.compile import compile_ruleset
 from risk.conditions import (
     All,
@@ -20,8 +22,8 @@ from risk.conditions import (
     StartsWith,
 )
 from risk.facts import Facts
-from risk.findings import RulesetError
-from risk.lists import ListEntry, NamedList
+from risk.findings import RulesetError, Severity
+from risk.lists import ListBook, ListEntry, NamedList
 from risk.moments import Settings
 from risk.rules import Rule, Stage, Tag
 from risk.ruleset import Ruleset
@@ -224,3 +226,44 @@ def test_a_given_list_must_be_declared(load: Callable[[str], Ruleset]) -> None:
         compile_ruleset(ruleset, [NamedList("hotlst", "card_id", (entry,))])
     with pytest.raises(RulesetError, match="given_lists"):
         compile_ruleset(ruleset, [NamedList("hotlist", "terminal", (ListEntry("T1", "lost"),))])
+
+
+def test_lists_kept_outside_count_as_declared(
+    load: Callable[[str], Ruleset], make_facts: Callable[..., Facts], settings_toml: str
+) -> None:
+    body = """
+        [[rules]]
+        id = "hotlist"
+        version = 1
+        name = "Lost"
+        stage = "red"
+        scope = { except = ["friends"] }
+        when = { fact = "card_id", op = "in_list", list = "hotlist" }
+        then = { decline = "hotlisted", reason = "on the hotlist" }
+    """
+    book = ListBook()
+    assert [f.path for f in check(settings_toml + body) if f.severity is Severity.ERROR]
+    book.declare("hotlist", "card_id")
+    book.declare("friends", "medium")
+    assert check(settings_toml + body, outside=book.fields) == []
+    ruleset = load_ruleset(settings_toml + body, outside=book.fields)
+    with pytest.raises(RulesetError, match="expected a list under"):
+        compile_ruleset(ruleset)
+    compiled, facts = compile_ruleset(ruleset, book=book), make_facts()
+    assert compiled.assess(facts).decision.approved
+    book.put("hotlist", facts.card_id, facts.now_us, None)
+    assert compiled.assess(facts).decision is Outcome.HOTLISTED, "seen at once"
+    book.put("friends", facts.medium, facts.now_us, facts.now_us + 1)
+    assert compiled.assess(facts).decision.approved
+
+
+def test_a_list_that_holds_another_fact_outside_is_warned_of(settings_toml: str) -> None:
+    body = """
+        [[lists]]
+        name = "hotlist"
+        field = "card_id"
+    """
+    found = check(settings_toml + body, outside={"hotlist": "medium"})
+    fields = [f for f in found if f.path == "lists[0].field"]
+    assert [f.severity for f in fields] == [Severity.WARNING]
+    assert "expected medium" in fields[0].sentence

@@ -96,6 +96,21 @@ def test_a_rule_cut_out_is_recorded_and_does_nothing(
     assert compiled.assess(make_facts()).decision is Outcome.COUNT_LIMIT, "the other is as it was"
 
 
+def test_a_paused_rule_is_recorded_too_and_stays_paused_when_it_is_cut_out(
+    load: Callable[[str], Ruleset], make_facts: Callable[..., Facts]
+) -> None:
+    compiled = compile_ruleset(load(RULES))
+    for idle in (
+        compiled.paused(["slow"]),
+        compiled.paused(["slow"]).without(["slow"]),
+        compiled.without(["slow"]).paused(["slow"]),
+    ):
+        found = idle.assess(make_facts())
+        assert found.decision is Outcome.APPROVED
+        assert [(r.rule_id, r.effect) for r in found.results] == [("slow", Effect.PAUSED)]
+        assert found.ruleset_hash == compiled.hash
+
+
 def test_an_estimate_grows_with_what_is_asked() -> None:
     whole = first_ruleset()
     found, full = estimate(whole), estimate(whole, events=512)

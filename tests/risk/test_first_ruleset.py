@@ -525,3 +525,13 @@ def test_a_terminal_that_tries_cards_adds_to_its_buckets() -> None:
         assert [(each.key, each.amount) for each in added] == (
             [("shops/T1", 1)] if outcome in wrong else []
         )
+
+
+def test_the_sixteenth_wrong_card_or_pin_at_a_terminal_closes_it(
+    compiled: CompiledRuleset, make_facts: Callable[..., Facts]
+) -> None:
+    """By its minute buckets, which somebody has added up."""
+    for wrong, decision in ((15, Outcome.APPROVED), (16, Outcome.DO_NOT_HONOUR)):
+        found = compiled.assess(make_facts(buckets={"terminal_wrong_10m": wrong}))
+        assert found.decision is decision
+        assert found.features["terminal_wrong_10m"] == wrong

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from risk.lists import ListEntry, NamedList, compile_list, merged
+from risk.lists import (
+    ListBook,
+    ListEntry,
+    NamedList,
+    compile_list,
+    compile_lists,
+    list_fields,
+    merged,
+)
 from risk.moments import microseconds
 
 FROM = datetime(2026, 1, 1, tzinfo=UTC)
@@ -36,3 +44,28 @@ def test_a_given_list_takes_the_place_of_the_rulesets_own() -> None:
     own = NamedList("hotlist", "card_id", (ListEntry(1, "lost"),))
     given = NamedList("hotlist", "card_id", (ListEntry(2, "lost"),))
     assert merged([own], [given]) == {"hotlist": given}
+
+
+def test_a_book_is_looked_into_beside_the_texts_own_entries() -> None:
+    book = ListBook()
+    own = {"hotlist": NamedList("hotlist", "card_id", (ListEntry(7, "lost", until=UNTIL),))}
+    own["other"] = NamedList("other", "card_id", (ListEntry(7, "lost"),))
+    book.declare("hotlist", "card_id")
+    book.declare("other", "terminal")
+    book.declare("friends", "medium")
+    lookups = compile_lists(own, book)
+    assert lookups.keys() == {"hotlist", "other", "friends"}
+    until_us = microseconds(UNTIL)
+    book.put("hotlist", 7, until_us + 5, until_us + 9)
+    book.put("hotlist", 8, until_us, None)
+    book.put("other", 8, 0, None)
+    book.put("friends", "ab", 0, None)
+    found = [lookups["hotlist"](7, until_us + n) for n in (-1, 0, 4, 5, 8, 9)]
+    assert found == [True, False, False, True, True, False]
+    assert not lookups["hotlist"](8, until_us - 1)
+    assert lookups["hotlist"](8, until_us + 10**12)
+    assert lookups["friends"]("ab", 1)
+    assert not lookups["other"](8, 1), "it holds another fact there"
+    assert compile_lists(own, None).keys() == own.keys()
+    fields = list_fields(own, book.fields)
+    assert fields == {"hotlist": "card_id", "other": "card_id", "friends": "medium"}

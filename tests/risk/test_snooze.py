@@ -64,6 +64,8 @@ def snooze(**changed: Any) -> Snooze:
         ({"until": NOW}, Outcome.COUNT_LIMIT),
         ({"until": NOW + timedelta(microseconds=1)}, Outcome.APPROVED),
         ({"card_id": 2}, Outcome.COUNT_LIMIT),
+        ({"since": NOW}, Outcome.APPROVED),
+        ({"since": NOW + timedelta(microseconds=1)}, Outcome.COUNT_LIMIT),
     ],
 )
 def test_a_snooze_is_recorded_and_counters_run_on(
@@ -86,8 +88,12 @@ def test_new_snoozes_take_the_place_of_the_old_ones(
 ) -> None:
     compiled = compile_ruleset(load(BODY.format(more="")), (), [snooze()])
     assert compiled.with_snoozes({}).assess(make_facts(*TWO)).decision is Outcome.COUNT_LIMIT
-    longest = compile_snoozes([snooze(), snooze(until=NOW - timedelta(seconds=5))])
-    assert compiled.with_snoozes(longest).assess(make_facts(*TWO)).decision.approved
+    over = snooze(until=NOW - timedelta(seconds=5))
+    later = snooze(since=NOW + timedelta(seconds=5), until=NOW + timedelta(seconds=9))
+    both = compile_snoozes([snooze(), over, later])
+    assert compiled.with_snoozes(both).assess(make_facts(*TWO)).decision.approved
+    between = compiled.with_snoozes(compile_snoozes([over, later]))
+    assert between.assess(make_facts(*TWO)).decision is Outcome.COUNT_LIMIT
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from switch.ledger.related import REFUND_DAYS_MAX, Related, related
 from switch.posting import (
     Account,
     ChipFacts,
+    CountedEvent,
     Directed,
     FareFacts,
     Follower,
@@ -44,6 +45,8 @@ EVENTS = (
     Kind.BILL,
     *TAP_KINDS,
 )
+DAY = timedelta(days=1)
+DAY_US = 86_400_000_000
 GIVING_BACK = (Kind.REVERSAL, Kind.VOID, Kind.PREAUTHORIZATION_CANCEL)
 
 
@@ -54,6 +57,30 @@ class ModelPurse(msgspec.Struct):
     month: date = date.min
     month_count: int = 0
     month_minor: int = 0
+    week: date = date.min
+    week_count: int = 0
+    week_minor: int = 0
+    lifetime_count: int = 0
+    lifetime_minor: int = 0
+
+    def spend(self, today: date, day: date, count: int, minor: int) -> None:
+        """Count in the month and week of `day`, written on the business day `today`."""
+        if self.month < today.replace(day=1):
+            self.month, self.month_count, self.month_minor = today.replace(day=1), 0, 0
+        if self.week < monday_of(today):
+            self.week, self.week_count, self.week_minor = monday_of(today), 0, 0
+        if self.month == day.replace(day=1):
+            self.month_count += count
+            self.month_minor += minor
+        if self.week == monday_of(day):
+            self.week_count += count
+            self.week_minor += minor
+        self.lifetime_count += count
+        self.lifetime_minor += minor
+
+
+def monday_of(day: date) -> date:
+    return day - timedelta(days=day.weekday())
 
 
 class ModelAccount(msgspec.Struct):
@@ -69,6 +96,7 @@ class ModelAccount(msgspec.Struct):
     last4: str = "0042"
     pin_reference: bytes = b""
     pin_tries: int = 0
+    issued_us: int = 0
     hotlisted: bool = False
     rights: list[ModelRight] = msgspec.field(default_factory=list)
     chip: ModelChip | None = None
@@ -139,13 +167,14 @@ class ModelFacts:
             expires_yymm=model.expires_yymm if model else "",
             last4=model.last4 if model else "",
             stored=self._stored(shard, directed.request.key, business_date),
-            original=self._original(original) if original is not None else None,
+            original=self._original(original, business_date) if original is not None else None,
             holds=self._open_holds(directed.account_id) if asked and asked.wants_holds else (),
             pin_reference=model.pin_reference if model else b"",
             pin_tries=model.pin_tries if model else 0,
             hotlisted=model.hotlisted if model else False,
             fares=self._fares(model, asked) if model and asked else None,
             chip=self._chip(model, asked),
+            card_age_days=(now_us - model.issued_us) // DAY_US if model else None,
         )
 
     def _fares(self, model: ModelAccount, asked: Related) -> FareFacts | None:
@@ -201,7 +230,7 @@ class ModelFacts:
             )
             history.given_back[-1] = self._given_back(row)
             event_ids.append(row.authorization_id)
-        month = business_date.replace(day=1)
+        month, week = business_date.replace(day=1), monday_of(business_date)
         purses = {
             number: PurseState(
                 purse.balance_minor,
@@ -209,6 +238,10 @@ class ModelFacts:
                 purse.floor_minor,
                 purse.month_count if purse.month == month else 0,
                 purse.month_minor if purse.month == month else 0,
+                purse.week_count if purse.week == week else 0,
+                purse.week_minor if purse.week == week else 0,
+                purse.lifetime_count,
+                purse.lifetime_minor,
             )
             for number, purse in model.purses.items()
         }
@@ -225,10 +258,13 @@ class ModelFacts:
 
     def _given_back(self, row: ModelRow) -> bool:
         """Whether reversals, voids and cancels that stand gave all of an event back."""
-        backs = [other for other in self._approved_about(row) if other.posting.kind in GIVING_BACK]
-        standing = [other for other in backs if not self._undone(other)]
+        standing = self._standing_backs(row)
         worth_minor = sum(self._worth_minor(other) for other in standing)
         return bool(standing) and worth_minor >= row.posting.approved_minor
+
+    def _standing_backs(self, row: ModelRow) -> list[ModelRow]:
+        backs = [other for other in self._approved_about(row) if other.posting.kind in GIVING_BACK]
+        return [other for other in backs if not self._undone(other)]
 
     def _open_holds(self, account_id: int) -> tuple[Hold, ...]:
         held = [
@@ -291,7 +327,7 @@ class ModelFacts:
                 found.append(((posting.outcome.approved, *fits, posting.at_us), row))
         return max(found, key=lambda each: each[0])[1] if found else None
 
-    def _original(self, row: ModelRow) -> Original:
+    def _original(self, row: ModelRow, today: date) -> Original:
         request, posting = row.request, row.posting
         return Original(
             row.account_id,
@@ -315,6 +351,38 @@ class ModelFacts:
             posting.spent_minor,
             posting.transfers,
             self._hold_of(row),
+            event=self._event(row, today),
+            spent_on=posting.spent_on,
+        )
+
+    def _event(self, row: ModelRow, today: date) -> CountedEvent | None:
+        """What counters of places were told of it, or of what it gave back."""
+        event: ModelRow | None = row
+        if (
+            row.posting.kind in (Kind.VOID, Kind.PREAUTHORIZATION_CANCEL)
+            and row.posting.original_id
+        ):
+            event = self.by_id.get(row.posting.original_id)
+        if event is None or event.posting.kind not in EVENTS or event.business_date < today - DAY:
+            return None
+        request, posting = event.request, event.posting
+        standing = self._standing_backs(event)
+        return CountedEvent(
+            posting.kind,
+            posting.outcome,
+            posting.at_us,
+            posting.directed.card_id,
+            request.acquirer,
+            request.terminal,
+            request.merchant,
+            request.mcc,
+            request.segment,
+            request.amount.amount_minor,
+            posting.approved_minor,
+            request.venue,
+            stop_named(request.tap),
+            request.tap.vehicle if request.tap is not None else "",
+            sum(self._worth_minor(other) for other in standing) if standing else -1,
         )
 
     def _hold_of(self, row: ModelRow) -> Hold | None:

@@ -380,12 +380,8 @@ class ModelLedger(ModelFacts):
                     self.accounts[book // 16].purses[book % 16].balance_minor += delta
         if posting.spent_count or posting.spent_minor:
             purse = self.accounts[row.account_id].purses[posting.purse]
-            month = row.business_date.replace(day=1)
-            if purse.month < month:
-                purse.month, purse.month_count, purse.month_minor = month, 0, 0
-            if purse.month == month:
-                purse.month_count += posting.spent_count
-                purse.month_minor += posting.spent_minor
+            day = posting.spent_on or row.business_date
+            purse.spend(row.business_date, day, posting.spent_count, posting.spent_minor)
         if posting.pin_tries >= 0:
             self.accounts[row.account_id].pin_tries = posting.pin_tries
         if posting.resolves is not None:

@@ -243,19 +243,23 @@ def test_a_card_from_issue_to_block(ledger: Run) -> None:
     assert ledger("audit").code == Exit.OK
 
 
-def test_a_load_needs_a_ruleset_to_decide_by(ledger: Run, tmp_path: Path) -> None:
+def test_a_load_is_decided_by_the_ledgers_live_ruleset(ledger: Run, tmp_path: Path) -> None:
     card_id = str(ledger("card", "issue", "--json").json["card_id"])
     file = tmp_path / "citycard.toml"
-    text = file.read_text()
-    file.write_text(text.replace('\nfile = ""', '\nfile = "rules.toml"'))
-    missing = ledger("card", "load", card_id, "1")
+    head, rules, rest = file.read_text().partition("[rules]")
+    file.write_text(head + rules + rest.replace('\nfile = ""', '\nfile = "rules.toml"', 1))
+    live = ledger("rules", "list", "--json").json[0]["hash"]
+    assert ledger("card", "load", card_id, "1").code == Exit.OK
+    shown = ledger("card", "show", card_id, "--json").json["authorizations"]
+    assert [row["outcome"] for row in shown] == ["approved"]
+    # what the configuration says is for a ledger that has none yet, and init says so
+    (tmp_path / "rules.toml").write_text(ledger("rules", "show", "--source").out + "# other")
+    assert ledger("init").err == ""
     (tmp_path / "rules.toml").write_text("[settings]\n")
-    broken = ledger("card", "load", card_id, "1")
-    for ran in (missing, broken):
-        assert ran.code == Exit.USAGE
-        assert one_sentence(ran.err)
-        assert "rule" in ran.err
-    assert ledger("card", "show", card_id, "--json").json["authorizations"] == []
+    ran = ledger("init")
+    assert (ran.code, one_sentence(ran.err)) == (Exit.OK, True)
+    assert live[:8] in ran.err
+    assert ledger("audit").code == Exit.OK
 
 
 def test_a_card_is_issued_once_and_its_number_checked(ledger: Run) -> None:

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from protocols.message import Kind, Outcome, Segment
+from risk.record import Effect
 from switch import metrics_catalogue as catalogue
 from switch.metrics import Metrics
 from switch.metrics_catalogue import BILLER, CATALOGUE, LABEL_VALUES, LINK, UPSTREAM, VENUE
+from switch.metrics_rules import RULE, RULE_IDS_MAX
 from switch.venues import load_venues
 
-CONFIGURED = (LINK, UPSTREAM, VENUE, BILLER)
+CONFIGURED = (LINK, UPSTREAM, VENUE, BILLER, RULE)
 CARD = "6222021234567890123"
 LONG_RUN = re.compile(r"(?<![.\d])\d{13}")  # decimals of a sum of seconds are no card number
 
@@ -78,6 +80,28 @@ def call_everything(metrics: Metrics, text: str, number: float) -> None:
     metrics.bills_open({text: 3}, {text: number})
     metrics.hotlist(3, {text: 2})
     metrics.ruleset(text)
+    metrics.rules.decides_by(3)
+    metrics.rules.looked(3, 1_774_929_600_000_000)
+    metrics.rules.load_failed()
+    metrics.rules.decided(text, 3)
+    metrics.rules.came_to(text, text, 3)  # type: ignore[arg-type]
+    metrics.rules.shadow(3, 2, 1)
+    metrics.rules.paused(1, 2)
+    metrics.rules.overrun(1, 2)
+    metrics.rules.over_forecast(1)
+    metrics.rules.buckets_read(1_774_929_600_000_000)
+
+
+def test_rule_ids_are_labels_once_they_are_known_and_are_bounded(metrics: Metrics) -> None:
+    metrics.rules.came_to("tap_burst", Effect.DECLINED, 1)
+    assert value(metrics, "citycard_rule_results_total", rule="other", effect="declined") == 1
+    metrics.rules.know(f"rule_{n}" for n in range(RULE_IDS_MAX - 1))
+    metrics.rules.know(["tap_burst", "one_more"])
+    metrics.rules.came_to("tap_burst", Effect.DECLINED, 2)
+    metrics.rules.came_to("one_more", Effect.DECLINED, 4)
+    of_burst = value(metrics, "citycard_rule_results_total", rule="tap_burst", effect="declined")
+    others = value(metrics, "citycard_rule_results_total", rule="other", effect="declined")
+    assert (of_burst, others) == (2, 5)
 
 
 def test_every_metric_is_named_helped_and_bounded() -> None:

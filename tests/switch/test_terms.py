@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from protocols.message import Segment
-from switch.config import parse
-from switch.terms import load_terms
+import pytest
+
+from protocols.message import Outcome, Segment
+from risk.deployment import Deployment
+from risk.record import Effect
+from switch.config import Config, parse
+from switch.ledger import bridge, rulesets
+from switch.terms import live_terms, load_terms
+from tests.risk.conftest import NOW_US, facts_of
+from tests.switch.ledger.rulesets_staged import approved, begin, people
 
 CHANGED = """
 [purses.GEN]
@@ -39,3 +46,23 @@ def test_what_is_configured_is_what_is_decided_by() -> None:
     assert (terms.load_expiry_minutes, terms.holds_open_max) == (10, 11)
     assert terms.suspense_owners[Segment.TRANSIT] == "metro"
     assert terms.settlement_accounts == {("BANK", "trust"): 1}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_ledgers_rules_as_they_are_now(connection: bridge.Connection) -> None:
+    shipped = await live_terms(Config(), {}, connection, NOW_US)
+    assert shipped.rules.hash == load_terms(Config(), {}).rules.hash, "there is none in the ledger"
+    first, by = await begin(connection), await people(connection)
+    canary = await approved(connection, by, 5_000, version=2)
+    percent = {"percent": 99}
+    await rulesets.act(connection, canary.hash, "canary", actor=by["cyd"], reason="", **percent)
+    terms = await live_terms(Config(), {}, connection, NOW_US)
+    assert isinstance(terms.rules, Deployment)
+    assert (terms.rules.hash, terms.rules.canary_percent) == (first, 99)
+    assert terms.rule_settings.time_zone == "Asia/Shanghai"
+    large = facts_of(amount_minor=20_000)
+    assert terms.rules.assess(large).decision is Outcome.AMOUNT_LIMIT
+    await rulesets.pause_rule(connection, "amount_limit", actor="dan", reason="too many")
+    paused = (await live_terms(Config(), {}, connection, NOW_US)).rules.assess(large)
+    assert paused.decision is Outcome.APPROVED
+    assert [each.effect for each in paused.results] == [Effect.PAUSED]

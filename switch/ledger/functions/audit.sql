@@ -62,7 +62,8 @@ comment on function ledger.audit_purse_held is
 create or replace function ledger.audit_month_totals(p_since date, p_caps jsonb)
 returns setof text language sql stable as $$
     with spent as (
-        select a.shard, a.account_id, a.purse, date_trunc('month', a.business_date)::date as month,
+        select a.shard, a.account_id, a.purse,
+               date_trunc('month', coalesce(a.spent_on, a.business_date))::date as month,
                sum(a.spent_count) as spent_count, sum(a.spent_minor) as spent_minor
         from ledger.every_authorization a
         where a.spent_count <> 0 or a.spent_minor <> 0
@@ -85,7 +86,56 @@ returns setof text language sql stable as $$
                      and s.month = u.month
 $$;
 comment on function ledger.audit_month_totals is
-    'The month totals of a purse are what its messages of that month spent, less what they gave back.';
+    'The month totals of a purse are what its messages spent in that month, less what was given back of it.';
+
+create or replace function ledger.audit_week_totals(p_since date, p_caps jsonb)
+returns setof text language sql stable as $$
+    with spent as (
+        select a.shard, a.account_id, a.purse,
+               date_trunc('week', coalesce(a.spent_on, a.business_date))::date as week,
+               sum(a.spent_count) as spent_count, sum(a.spent_minor) as spent_minor
+        from ledger.every_authorization a
+        where a.spent_count <> 0 or a.spent_minor <> 0
+        group by 1, 2, 3, 4
+    ), latest as (
+        select s.shard, s.account_id, s.purse, max(s.week) as week from spent s group by 1, 2, 3
+    )
+    select case
+               when l.week > u.week then
+                   format('account %s purse %s has totals of the week of %s and spending of that of %s',
+                          u.account_id, u.purse, u.week, l.week)
+               when u.week_count <> coalesce(s.spent_count, 0)
+                    or u.week_minor <> coalesce(s.spent_minor, 0) then
+                   format('account %s purse %s says %s payments, %s spent in the week of %s, its rows give %s and %s',
+                          u.account_id, u.purse, u.week_count, u.week_minor, u.week,
+                          coalesce(s.spent_count, 0), coalesce(s.spent_minor, 0)) end
+    from ledger.purse u
+    left join latest l on l.shard = u.shard and l.account_id = u.account_id and l.purse = u.purse
+    left join spent s on s.shard = u.shard and s.account_id = u.account_id and s.purse = u.purse
+                     and s.week = u.week
+$$;
+comment on function ledger.audit_week_totals is
+    'The week totals of a purse are what its messages spent in that week, less what was given back of it.';
+
+create or replace function ledger.audit_lifetime_totals(p_since date, p_caps jsonb)
+returns setof text language sql stable as $$
+    with spent as (
+        select a.shard, a.account_id, a.purse, sum(a.spent_count) as spent_count,
+               sum(a.spent_minor) as spent_minor
+        from ledger.every_authorization a
+        where a.spent_count <> 0 or a.spent_minor <> 0
+        group by 1, 2, 3
+    )
+    select case when u.lifetime_count <> coalesce(s.spent_count, 0)
+                     or u.lifetime_minor <> coalesce(s.spent_minor, 0) then
+               format('account %s purse %s says %s payments, %s spent in all, its rows give %s and %s',
+                      u.account_id, u.purse, u.lifetime_count, u.lifetime_minor,
+                      coalesce(s.spent_count, 0), coalesce(s.spent_minor, 0)) end
+    from ledger.purse u
+    left join spent s on s.shard = u.shard and s.account_id = u.account_id and s.purse = u.purse
+$$;
+comment on function ledger.audit_lifetime_totals is
+    'The lifetime totals of a purse are what all of its messages spent, less what was given back.';
 
 -- What a message may say it spent follows from its kind: payments count, and what takes one
 -- back counts below zero and takes no count with it.

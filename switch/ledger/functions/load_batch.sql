@@ -24,9 +24,10 @@ create or replace function ledger.load_batch(
 ) returns table (
     account_version bigint, account_status text, tier text, product text,
     card_status text, expires_yymm text, last4 text, pin_reference bytea, pin_tries smallint,
-    hotlisted boolean,
+    hotlisted boolean, issued_us bigint,
     purse smallint[], balance_minor bigint[], held_minor bigint[], floor_minor bigint[],
-    month_count integer[], month_minor bigint[],
+    month_count integer[], month_minor bigint[], week_count integer[], week_minor bigint[],
+    lifetime_count bigint[], lifetime_minor bigint[],
     at_us bigint[], card_id bigint[], kind text[], amount_minor bigint[], approved_minor bigint[],
     outcome text[], authorization_id bigint[], original_id bigint[], segment text[], mcc text[],
     merchant text[], terminal text[], venue text[], stop text[], vehicle text[],
@@ -36,11 +37,14 @@ create or replace function ledger.load_batch(
 ) language plpgsql stable as $$
 declare
     this_month date := date_trunc('month', p_business_date)::date;
+    this_week date := date_trunc('week', p_business_date)::date;
 begin
     return query
     select a.version, a.status, a.tier, a.product,
            c.status, c.expires_yymm, c.last4, c.pin_reference, c.pin_tries, c.hotlisted,
+           (extract(epoch from c.issued_at) * 1000000)::bigint,
            p.purses, p.balances, p.helds, p.floors, p.month_counts, p.month_minors,
+           p.week_counts, p.week_minors, p.lifetime_counts, p.lifetime_minors,
            h.ats, h.cards, h.kinds, h.amounts, h.approved, h.outcomes, h.ids, h.originals,
            h.segments, h.mccs, h.merchants, h.terminals, h.venues, h.stops, h.vehicles,
            s.authorization_id, s.payload_hash, s.kind, s.outcome, s.approved_minor, s.auth_code,
@@ -67,7 +71,11 @@ begin
         select array_agg(u.purse) as purses, array_agg(u.balance_minor) as balances,
                array_agg(u.held_minor) as helds, array_agg(u.floor_minor) as floors,
                array_agg(case when u.month = this_month then u.month_count else 0 end) as month_counts,
-               array_agg(case when u.month = this_month then u.month_minor else 0 end) as month_minors
+               array_agg(case when u.month = this_month then u.month_minor else 0 end) as month_minors,
+               array_agg(case when u.week = this_week then u.week_count else 0 end) as week_counts,
+               array_agg(case when u.week = this_week then u.week_minor else 0 end) as week_minors,
+               array_agg(u.lifetime_count) as lifetime_counts,
+               array_agg(u.lifetime_minor) as lifetime_minors
         from ledger.purse u
         where u.shard = p_shard and u.account_id = r.account_id
     ) p on true

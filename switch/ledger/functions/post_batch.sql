@@ -4,9 +4,11 @@
 -- p_lock_*: each account of the batch once, with the version its decisions were made on.
 -- Rows (parallel arrays, one element a decision): see ledger.authorization; account 0 is an
 -- unknown card. p_remaining_us is what was left of the request's budget when this call was
--- sent; p_spent_* is what the row adds to the purse's month totals.
+-- sent; p_spent_counts and p_spent_minor are what the row adds to the purse's totals.
 -- p_venues, p_stops, p_vehicles: where it was made. p_taps and p_chips: see post_taps and
--- post_chips; null where no row has any, which is nearly always.
+-- post_chips; null where no row has any, which is nearly always. p_spent_on: the business day in
+-- whose week and month a row counts where that is not its own; null where every row counts in its
+-- own. p_effects and p_bucket_*: see post_effects and post_buckets; null where no row has any.
 -- Transfers, holds to open, holds to resolve and wrong PINs in a row (parallel arrays each):
 -- p_*_row is the 1-based row each belongs to. A hold gets the id of its row; p_open_authorization
 -- is what it stands for, 0 for the row itself.
@@ -32,7 +34,9 @@ create or replace function ledger.post_batch(
     p_open_expires_at_us bigint[], p_open_authorization bigint[],
     p_resolve_row integer[], p_resolve_hold bigint[], p_resolve_status text[],
     p_pin_row integer[], p_pin_tries smallint[],
-    p_venues text[], p_stops text[], p_vehicles text[], p_taps jsonb, p_chips jsonb
+    p_venues text[], p_stops text[], p_vehicles text[], p_taps jsonb, p_chips jsonb,
+    p_spent_on date[], p_effects jsonb, p_bucket_row integer[], p_bucket_series bytea[],
+    p_bucket_key text[], p_bucket_minute integer[], p_bucket_amount bigint[]
 ) returns table (verdict text, authorization_id bigint, posted_at_us bigint)
 language plpgsql as $$
 declare
@@ -49,6 +53,8 @@ declare
     overspent     boolean;
     purses_due    integer;
     purses_moved  integer;
+    this_week     date := date_trunc('week', p_business_date)::date;
+    this_month    date := date_trunc('month', p_business_date)::date;
 begin
     -- Locks in account order, so that two batches wait for each other but never in a ring.
     -- Each row is locked once and looked up by position: a join here would, with nothing but
@@ -83,18 +89,18 @@ begin
            r.link, r.acquirer, r.terminal, r.merchant, r.mcc, r.entry_mode, r.stan, r.local_at,
            r.rrn, r.auth_code, r.currency, r.amount_minor, r.approved_minor, r.purse, r.outcome,
            r.original_id, r.ruleset, r.rule_results, r.explanation, r.spent_count, r.spent_minor,
-           r.venue, r.stop, r.vehicle
+           r.venue, r.stop, r.vehicle, r.spent_on
     from unnest(p_account_ids, p_card_ids, p_at_us, p_remaining_us, p_keys, p_payload_hashes,
                 p_message_classes, p_kinds, p_segments, p_links, p_acquirers, p_terminals,
                 p_merchants, p_mccs, p_entry_modes, p_stans, p_local_ats, p_rrns, p_auth_codes,
                 p_currencies, p_amounts_minor, p_approved_minor, p_purses, p_outcomes,
                 p_original_ids, p_rulesets, p_rule_results, p_explanations, p_spent_counts,
-                p_spent_minor, p_venues, p_stops, p_vehicles)
+                p_spent_minor, p_venues, p_stops, p_vehicles, p_spent_on)
          with ordinality as r (account_id, card_id, at_us, remaining_us, key, payload_hash,
                 message_class, kind, segment, link, acquirer, terminal, merchant, mcc, entry_mode,
                 stan, local_at, rrn, auth_code, currency, amount_minor, approved_minor, purse,
                 outcome, original_id, ruleset, rule_results, explanation, spent_count,
-                spent_minor, venue, stop, vehicle, n)
+                spent_minor, venue, stop, vehicle, spent_on, n)
     where verdicts[r.n] = 'posted';
 
     -- What a decision moves must be what it approved, to the cent: a decline approves 0. A row
@@ -190,45 +196,64 @@ begin
 
         with moved as (
             select t.debit as book, -t.minor as delta, 0 as spent_count, 0::bigint as spent_minor,
-                   0::bigint as held
+                   null::date as spent_on, 0::bigint as held
             from unnest(p_transfer_row, p_transfer_debit, p_transfer_minor) as t (n, debit, minor)
             where verdicts[t.n] = 'posted' and t.debit >= 16000000
             union all
-            select t.credit, t.minor, 0, 0, 0
+            select t.credit, t.minor, 0, 0, null, 0
             from unnest(p_transfer_row, p_transfer_credit, p_transfer_minor) as t (n, credit, minor)
             where verdicts[t.n] = 'posted' and t.credit >= 16000000
             union all
-            select r.account_id * 16 + r.purse, 0, r.spent_count, r.spent_minor, 0
+            select r.account_id * 16 + r.purse, 0, r.spent_count, r.spent_minor,
+                   coalesce(p_spent_on[r.n], p_business_date), 0
             from unnest(p_account_ids, p_purses, p_spent_counts, p_spent_minor)
                  with ordinality as r (account_id, purse, spent_count, spent_minor, n)
             where verdicts[r.n] = 'posted' and (r.spent_count <> 0 or r.spent_minor <> 0)
             union all
-            select p_account_ids[o.n] * 16 + o.purse, 0, 0, 0, o.minor
+            select p_account_ids[o.n] * 16 + o.purse, 0, 0, 0, null, o.minor
             from unnest(p_open_row, p_open_purpose, p_open_purse, p_open_minor)
                  as o (n, purpose, purse, minor)
             where verdicts[o.n] = 'posted' and o.purpose <> 'load'
             union all
-            select f.book, 0, 0, 0, -f.minor
+            select f.book, 0, 0, 0, null, -f.minor
             from unnest(freed_books, freed_minor) as f (book, minor)
         ), due as (
             select m.book / 16 as account_id, (m.book % 16)::smallint as purse, sum(m.delta) as delta,
                    sum(m.spent_count)::integer as spent_count, sum(m.spent_minor)::bigint as spent_minor,
+                   coalesce(sum(m.spent_count) filter (where p.week), 0)::integer as week_count,
+                   coalesce(sum(m.spent_minor) filter (where p.week), 0)::bigint as week_minor,
+                   coalesce(sum(m.spent_count) filter (where p.month), 0)::integer as month_count,
+                   coalesce(sum(m.spent_minor) filter (where p.month), 0)::bigint as month_minor,
                    sum(m.held) as held
-            from moved m group by m.book
+            from moved m
+            cross join lateral (
+                select m.spent_on >= this_week and m.spent_on < this_week + 7 as week,
+                       m.spent_on >= this_month and m.spent_on < this_month + interval '1 month' as month
+            ) p
+            group by m.book
         ), written as (
             update ledger.purse u
             set balance_minor = u.balance_minor + d.delta,
                 held_minor = u.held_minor + d.held,
                 -- A batch of the last day may come after the new month's first: its spending
-                -- belongs to a month whose totals nobody reads any more.
-                month = greatest(u.month, b.month),
-                month_count = case when u.month < b.month then d.spent_count
-                                   when u.month = b.month then u.month_count + d.spent_count
+                -- belongs to a month whose totals nobody reads any more. Weeks are alike.
+                week = greatest(u.week, this_week),
+                week_count = case when u.week < this_week then d.week_count
+                                  when u.week = this_week then u.week_count + d.week_count
+                                  else u.week_count end,
+                week_minor = case when u.week < this_week then d.week_minor
+                                  when u.week = this_week then u.week_minor + d.week_minor
+                                  else u.week_minor end,
+                month = greatest(u.month, this_month),
+                month_count = case when u.month < this_month then d.month_count
+                                   when u.month = this_month then u.month_count + d.month_count
                                    else u.month_count end,
-                month_minor = case when u.month < b.month then d.spent_minor
-                                   when u.month = b.month then u.month_minor + d.spent_minor
-                                   else u.month_minor end
-            from due d, (select date_trunc('month', p_business_date)::date as month) b
+                month_minor = case when u.month < this_month then d.month_minor
+                                   when u.month = this_month then u.month_minor + d.month_minor
+                                   else u.month_minor end,
+                lifetime_count = u.lifetime_count + d.spent_count,
+                lifetime_minor = u.lifetime_minor + d.spent_minor
+            from due d
             where u.shard = p_shard and u.account_id = d.account_id and u.purse = d.purse
             returning 1
         )
@@ -236,6 +261,33 @@ begin
         if purses_due <> purses_moved then
             raise exception 'a posting names a purse that does not exist in shard %; nothing of the batch was written', p_shard
                 using errcode = 'foreign_key_violation';
+        end if;
+
+        -- What counts in another week or month than this day's, where the purse has the totals of
+        -- that one: a batch of the last day gives back what the first of the new one has sold.
+        if p_spent_on is not null then
+            update ledger.purse u
+            set week_count = u.week_count + l.week_count, week_minor = u.week_minor + l.week_minor,
+                month_count = u.month_count + l.month_count,
+                month_minor = u.month_minor + l.month_minor
+            from (
+                select v.account_id, v.purse,
+                       coalesce(sum(s.spent_count) filter (where s.week = v.week and s.week <> this_week), 0)::integer as week_count,
+                       coalesce(sum(s.spent_minor) filter (where s.week = v.week and s.week <> this_week), 0)::bigint as week_minor,
+                       coalesce(sum(s.spent_count) filter (where s.month = v.month and s.month <> this_month), 0)::integer as month_count,
+                       coalesce(sum(s.spent_minor) filter (where s.month = v.month and s.month <> this_month), 0)::bigint as month_minor
+                from (
+                    select r.account_id, r.purse, r.spent_count, r.spent_minor,
+                           date_trunc('week', r.spent_on)::date as week,
+                           date_trunc('month', r.spent_on)::date as month
+                    from unnest(p_account_ids, p_purses, p_spent_counts, p_spent_minor, p_spent_on)
+                         with ordinality as r (account_id, purse, spent_count, spent_minor, spent_on, n)
+                    where verdicts[r.n] = 'posted' and r.spent_on is not null
+                ) s
+                join ledger.purse v on v.shard = p_shard and v.account_id = s.account_id and v.purse = s.purse
+                group by v.account_id, v.purse
+            ) l
+            where u.shard = p_shard and u.account_id = l.account_id and u.purse = l.purse;
         end if;
 
         insert into ledger.position as p
@@ -265,6 +317,14 @@ begin
     if p_chips is not null then
         perform ledger.post_chips(p_shard, p_business_date, p_chips, verdicts, ids, p_card_ids,
                                   p_amounts_minor);
+    end if;
+    if p_effects is not null then
+        perform ledger.post_effects(p_shard, p_business_date, p_effects, verdicts, ids, p_card_ids,
+                                    p_at_us, now_us);
+    end if;
+    if p_bucket_row is not null then
+        perform ledger.post_buckets(p_shard, p_slot, verdicts, p_bucket_row, p_bucket_series,
+                                    p_bucket_key, p_bucket_minute, p_bucket_amount);
     end if;
 
     update ledger.account a set version = a.version + 1

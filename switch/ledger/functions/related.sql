@@ -75,8 +75,9 @@ create or replace function ledger.find_original(
 ) returns jsonb
 language plpgsql stable as $$
 declare
-    original ledger.authorization;
-    hold     ledger.hold;
+    original  ledger.authorization;
+    followers jsonb;
+    hold      ledger.hold;
 begin
     if p_id <> 0 then
         select q.* into original from ledger.authorization q
@@ -114,6 +115,8 @@ begin
     if original.authorization_id is null then
         return null;
     end if;
+    followers := ledger.followers_of(p_shard, original.authorization_id, original.approved_minor,
+                                     original.business_date - 1, p_business_date + 1);
     -- The hold that it opened, else the one that it resolved.
     select h.* into hold from ledger.hold h
     where h.hold_id = original.authorization_id and h.shard = p_shard;
@@ -127,14 +130,12 @@ begin
         'approved_minor', original.approved_minor, 'purse', original.purse,
         'business_date', original.business_date, 'acquirer', original.acquirer,
         'mcc', original.mcc,
-        'followers', coalesce(
-            ledger.followers_of(p_shard, original.authorization_id, original.approved_minor,
-                                original.business_date - 1, p_business_date + 1), '{}'),
+        'followers', coalesce(followers, '{}'),
         'authorization_id', original.authorization_id, 'original_id', original.original_id,
         'at_us', original.at_us, 'currency', original.currency,
         'terminal', original.terminal, 'merchant', original.merchant, 'rrn', original.rrn,
         'auth_code', original.auth_code, 'spent_count', original.spent_count,
-        'spent_minor', original.spent_minor,
+        'spent_minor', original.spent_minor, 'spent_on', original.spent_on,
         'legs', coalesce((
             select jsonb_agg(jsonb_build_object(
                        'debit_account_id', t.debit_account_id,
@@ -147,7 +148,56 @@ begin
             'hold_id', hold.hold_id, 'authorization_id', hold.authorization_id,
             'purpose', hold.purpose, 'purse', hold.purse, 'amount_minor', hold.amount_minor,
             'expires_at_us', hold.expires_at_us, 'acquirer', hold.acquirer, 'rrn', hold.rrn,
-            'auth_code', hold.auth_code, 'terminal', hold.terminal, 'mcc', hold.mcc) end);
+            'auth_code', hold.auth_code, 'terminal', hold.terminal, 'mcc', hold.mcc) end,
+        'event', ledger.counted_event(p_shard, p_business_date, original, followers is not null));
+end $$;
+
+-- What counters of places were told of a message: of itself where its kind is an event, of what
+-- it gave back where it is a void or a cancel. The words of posting.CountedEvent as JSON; null
+-- where there is none, or where it is older than yesterday and no counter looks back so far.
+--
+-- What was given back of it is worked out as facts._given_back does of an account's history.
+create or replace function ledger.counted_event(
+    p_shard smallint, p_business_date date, p_message ledger.authorization, p_followed boolean
+) returns jsonb
+language plpgsql stable as $$
+declare
+    event ledger.authorization := p_message;
+    given bigint := -1;
+begin
+    if p_message.kind in ('void', 'preauthorization_cancel') and p_message.original_id <> 0 then
+        select q.* into event from ledger.authorization q
+        where q.authorization_id = p_message.original_id and q.shard = p_shard
+          and q.business_date between p_business_date - 1 and p_business_date + 1
+        limit 1;
+    end if;
+    if event.authorization_id is null or event.business_date < p_business_date - 1
+       or event.kind not in ('purchase', 'load', 'preauthorization', 'offline_sale', 'fare', 'tap_on',
+                             'tap_off', 'inspect', 'offline_fare', 'bill_inquiry', 'bill') then
+        return null;
+    end if;
+    if p_followed or event.authorization_id <> p_message.authorization_id then
+        select coalesce(sum(v.approved_minor - u.minor)
+                        filter (where v.approved_minor > u.minor or v.approved_minor = 0), -1)
+        into given
+        from ledger.authorization v
+        cross join lateral (
+            select coalesce(sum(w.approved_minor), 0)::bigint as minor
+            from ledger.authorization w
+            where w.original_id = v.authorization_id and w.original_id <> 0 and w.shard = p_shard
+              and w.kind = 'reversal' and w.outcome = 'approved'
+              and w.business_date between event.business_date - 1 and p_business_date + 1
+        ) u
+        where v.original_id = event.authorization_id and v.original_id <> 0 and v.shard = p_shard
+          and v.kind in ('reversal', 'void', 'preauthorization_cancel') and v.outcome = 'approved'
+          and v.business_date between event.business_date - 1 and p_business_date + 1;
+    end if;
+    return jsonb_build_object(
+        'kind', event.kind, 'outcome', event.outcome, 'at_us', event.at_us,
+        'card_id', event.card_id, 'acquirer', event.acquirer, 'terminal', event.terminal,
+        'merchant', event.merchant, 'mcc', event.mcc, 'segment', event.segment,
+        'amount_minor', event.amount_minor, 'approved_minor', event.approved_minor,
+        'venue', event.venue, 'stop', event.stop, 'vehicle', event.vehicle, 'given_minor', given);
 end $$;
 
 -- The open holds of an account, oldest first and at most p_most: the words of posting.Hold as

@@ -72,6 +72,11 @@ def account(transit_minor: int = 0, general_minor: int = 10_000, **changed: Any)
     return Account(**(usual | changed))
 
 
+def spending(balance_minor: int, count: int, minor: int) -> PurseState:
+    """A purse that never spent anything before this week."""
+    return PurseState(balance_minor, 0, 0, count, minor, count, minor, count, minor)
+
+
 def loaded(holder: Account | None = None, **changed: Any) -> Loaded:
     usual: dict[str, Any] = {
         "account": holder or account(),

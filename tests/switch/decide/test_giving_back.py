@@ -12,7 +12,6 @@ from switch.posting import (
     Follower,
     Followers,
     Original,
-    PurseState,
     Transfer,
 )
 from tests.simulation.model_ledger import NOON_US
@@ -33,6 +32,7 @@ from tests.switch.decide.cases import (
     original,
     posting_on,
     refused,
+    spending,
     terms,
 )
 
@@ -51,13 +51,13 @@ SALE_KINDS = [Kind.PURCHASE, Kind.OFFLINE_SALE, Kind.COMPLETION]
 @pytest.mark.parametrize("kind", SALE_KINDS)
 @pytest.mark.parametrize("status", ["active", "blocked", "lost", "closed"])
 def test_a_void_takes_the_whole_sale_back_whatever_the_card_is_now(kind: Kind, status: str) -> None:
-    holder = account(purses={GEN: PurseState(700, 0, 0, 1, 300)}, status="closed")
+    holder = account(purses={GEN: spending(700, 1, 300)}, status="closed")
     sale = original(kind=kind)
     posting = approved(about(Kind.VOID), loaded(holder, original=sale, card_status=status))
     assert posting.transfers == (back(leg(300)),)
     assert (posting.kind, posting.original_id, posting.purse) == (Kind.VOID, 55, GEN)
     assert (posting.spent_count, posting.spent_minor) == (0, -300)
-    assert holder.purses[GEN] == PurseState(1_000, 0, 0, 1, 0)
+    assert holder.purses[GEN] == spending(1_000, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -170,12 +170,49 @@ def test_a_refund_goes_to_the_purse_it_came_from_above_the_cap_and_to_a_closed_c
 
 
 @pytest.mark.parametrize(
-    ("business_date", "spent_minor"),
-    [(TODAY.replace(day=1), -300), (TODAY.replace(month=2, day=28), 0)],
+    ("business_date", "month_minor", "week_minor"),
+    [
+        (TODAY, 0, 0),
+        (TODAY.replace(day=30), 0, 0),  # Monday
+        (TODAY.replace(day=29), 0, 300),
+        (TODAY.replace(day=1), 0, 300),
+        (TODAY.replace(month=2, day=28), 300, 300),
+    ],
 )
-def test_only_this_months_spending_is_given_back(business_date: date, spent_minor: int) -> None:
-    facts = loaded(original=original(business_date=business_date))
-    assert approved(about(Kind.REFUND), facts).spent_minor == spent_minor
+def test_money_back_counts_in_the_periods_of_the_sale(
+    business_date: date, month_minor: int, week_minor: int
+) -> None:
+    holder = account(purses={GEN: spending(700, 1, 300)})
+    posting = approved(
+        about(Kind.REFUND), loaded(holder, original=original(business_date=business_date))
+    )
+    assert posting.spent_minor == -300
+    assert posting.spent_on == (None if business_date == TODAY else business_date)
+    purse = holder.purses[GEN]
+    assert (purse.month_minor, purse.week_minor) == (month_minor, week_minor)
+    assert (purse.lifetime_count, purse.lifetime_minor) == (1, 0)
+
+
+def test_what_corrects_a_correction_counts_on_the_day_of_the_sale() -> None:
+    """A refund of yesterday that counts on the sale's day, taken back today."""
+    sold_on, refunded_on = TODAY.replace(month=2, day=28), TODAY.replace(day=30)
+    refunded = original(
+        kind=Kind.REFUND, business_date=refunded_on, spent_on=sold_on, spent_minor=-300,
+        legs=(back(leg(300)),),
+    )  # fmt: skip
+    holder = account(purses={GEN: spending(1_000, 1, 300)})
+    posting = approved(about(Kind.REVERSAL), loaded(holder, original=refunded))
+    assert (posting.spent_minor, posting.spent_on) == (300, sold_on)
+    assert holder.purses[GEN].month_minor == 300
+    assert holder.purses[GEN].lifetime_minor == 600
+
+
+def test_an_adjustment_counts_on_the_day_of_the_sale() -> None:
+    sold_on = TODAY.replace(month=2, day=28)
+    for total_minor, changed_minor in ((450, 150), (100, -200)):
+        facts = loaded(original=original(business_date=sold_on))
+        posting = approved(about(Kind.ADJUSTMENT, total_minor), facts)
+        assert (posting.spent_minor, posting.spent_on) == (changed_minor, sold_on)
 
 
 def test_what_suspense_paid_goes_back_to_suspense() -> None:

@@ -38,6 +38,7 @@ from tests.switch.decide.cases import (
     posting_on,
     refused,
     reply_on,
+    spending,
     terms,
 )
 
@@ -127,7 +128,7 @@ def test_a_completion_takes_its_amount_and_frees_the_rest(amount_minor: int) -> 
     assert posting.transfers == (leg(amount_minor),)
     assert posting.resolves == HoldResolution(55, HoldStatus.COMPLETED)
     assert (posting.original_id, posting.spent_count) == (55, 1)
-    assert holder.purses[GEN] == PurseState(10_000 - amount_minor, 0, 0, 1, amount_minor)
+    assert holder.purses[GEN] == spending(10_000 - amount_minor, 1, amount_minor)
     assert posting.rule_results == b""
 
 

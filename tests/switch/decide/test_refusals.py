@@ -22,6 +22,7 @@ from tests.switch.decide.cases import (
     loaded,
     original,
     posting_on,
+    terms,
 )
 
 WITH_PIN = {"pin_reference": PIN}
@@ -138,3 +139,28 @@ def test_no_pin_in_any_explanation() -> None:
         posting = posting_on(purchase(pin=pin), loaded(pin_reference=PIN, pin_tries=2))
         assert pin.decode() not in posting.explanation
         assert pin.hex() not in posting.explanation
+
+
+CATEGORIES = {"bus": "4131", "metro": "4111", "taxi": "4121", "ferry": "4111", "fuel": "5541",
+              "parking": "7523", "park": "7991"}  # fmt: skip
+
+
+def test_each_venues_own_limit_of_one_payment() -> None:
+    """Domain §5: at the limit it passes, a fen above it does not."""
+    limits = {code: venue.amount_max_minor for code, venue in terms().venues.items()}
+    limited = {code: most_minor for code, most_minor in limits.items() if most_minor}
+    assert CATEGORIES.keys() <= limited.keys()
+    for number, (code, most_minor) in enumerate(limited.items()):
+        for asked_minor in (most_minor, most_minor + 1):
+            rich = loaded(account(200_000, 200_000), pin_reference=PIN)
+            posting = posting_on(
+                purchase(
+                    number, asked_minor, venue=code, mcc=CATEGORIES.get(code, "5411"), pin=PIN
+                ),
+                rich,
+            )
+            if asked_minor == most_minor:
+                assert posting.outcome is Outcome.APPROVED, (code, posting.explanation)
+            else:
+                assert posting.outcome is Outcome.AMOUNT_LIMIT, code
+                assert "the most of one payment at this venue" in posting.explanation

@@ -49,12 +49,13 @@ from tests.switch.decide.cases import (
     posting_on,
     refused,
     reply_on,
+    spending,
     terms,
 )
 
 
 def test_a_reversal_mirrors_the_purchase_and_gives_the_months_total_back() -> None:
-    holder = account(purses={GEN: PurseState(700, 0, 0, 1, 300)})
+    holder = account(purses={GEN: spending(700, 1, 300)})
     posting = posting_on(late_reversal(), loaded(holder, original=original()))
     assert (posting.outcome, posting.kind, posting.original_id) == (
         Outcome.APPROVED,
@@ -63,16 +64,17 @@ def test_a_reversal_mirrors_the_purchase_and_gives_the_months_total_back() -> No
     )
     assert posting.transfers == (Transfer(PAYABLE, purse_book(ACCOUNT, GEN), 300),)
     assert (posting.spent_count, posting.spent_minor) == (0, -300)
-    assert (holder.purses[GEN].balance_minor, holder.purses[GEN].month_minor) == (1_000, 0)
+    assert holder.purses[GEN] == spending(1_000, 1, 0)
     assert holder.history.at_us == []  # a reversal is no event
 
 
 def test_a_purchase_of_another_month_is_given_back_without_this_months_total() -> None:
-    holder = account(purses={GEN: PurseState(700, 0, 0, 1, 300)})
-    february = original(business_date=TODAY.replace(month=2, day=28))
-    posting = posting_on(late_reversal(), loaded(holder, original=february))
-    assert posting.spent_minor == 0
-    assert holder.purses[GEN].month_minor == 300
+    holder = account(purses={GEN: spending(700, 1, 300)})
+    february = TODAY.replace(month=2, day=28)
+    posting = posting_on(late_reversal(), loaded(holder, original=original(business_date=february)))
+    assert (posting.spent_minor, posting.spent_on) == (-300, february)
+    purse = holder.purses[GEN]
+    assert (purse.month_minor, purse.week_minor, purse.lifetime_minor) == (300, 300, 0)
 
 
 def test_a_load_is_taken_back_only_while_it_is_there() -> None:
@@ -156,15 +158,13 @@ def undone(kind: Kind, minor: int) -> Followers:
 def test_a_clients_reversal_gives_back_what_stands_down_to_the_replacement(
     sale: Original, replacement_minor: int, given_back_minor: int
 ) -> None:
-    holder = account(purses={GEN: PurseState(700, 0, 0, 1, 1_000)})
+    holder = account(purses={GEN: spending(700, 1, 1_000)})
     blocked = loaded(holder, original=sale, card_status="blocked", expires_yymm="2001")
     posting = approved(reversal(replacement_minor, pin=WRONG_PIN), blocked)
     assert (posting.kind, posting.original_id) == (Kind.REVERSAL, 55)
     assert posting.transfers == (back(leg(given_back_minor)),)
     assert (posting.spent_count, posting.spent_minor) == (0, -given_back_minor)
-    assert holder.purses[GEN] == PurseState(
-        700 + given_back_minor, 0, 0, 1, 1_000 - given_back_minor
-    )
+    assert holder.purses[GEN] == spending(700 + given_back_minor, 1, 1_000 - given_back_minor)
 
 
 @pytest.mark.parametrize(
@@ -213,22 +213,23 @@ def test_where_no_tombstone_can_or_need_be(request_: Request, found: Original | 
 
 @pytest.mark.parametrize(
     ("business_date", "spent_minor"),
-    [(TODAY.replace(day=30), -300), (TODAY.replace(month=2, day=28), 0)],
+    [(TODAY.replace(day=30), 0), (TODAY.replace(month=2, day=28), 300)],
 )
 def test_across_the_cut_only_this_months_total_is_given_back(
     business_date: date, spent_minor: int
 ) -> None:
-    posting = approved(reversal(), loaded(original=original(business_date=business_date)))
-    assert posting.spent_minor == spent_minor
+    holder = account(purses={GEN: spending(700, 1, 300)})
+    approved(reversal(), loaded(holder, original=original(business_date=business_date)))
+    assert holder.purses[GEN].month_minor == spent_minor
 
 
 @pytest.mark.parametrize("kind", [Kind.VOID, Kind.REFUND, Kind.CREDIT_ADJUSTMENT])
 def test_money_given_back_is_taken_again_if_it_is_there(kind: Kind) -> None:
     gave = original(kind=kind, legs=(back(leg(300)),), spent_minor=-300)
-    holder = account(purses={GEN: PurseState(300, 0, 0, 1, 0)})
+    holder = account(purses={GEN: spending(300, 1, 0)})
     posting = approved(reversal(), loaded(holder, original=gave))
     assert posting.transfers == (leg(300),)
-    assert holder.purses[GEN] == PurseState(0, 0, 0, 1, 300)
+    assert holder.purses[GEN] == spending(0, 1, 300)
     spent = loaded(account(0, 299), original=gave)
     assert refused(reversal(), spent)[0] is Outcome.INSUFFICIENT_FUNDS
 

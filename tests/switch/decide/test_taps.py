@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -39,6 +40,7 @@ from tests.switch.decide.cases import (
     leg,
     original,
     reply_on,
+    spending,
     stored,
 )
 from tests.switch.decide.rides import (
@@ -51,6 +53,8 @@ from tests.switch.decide.rides import (
     posted,
     ride,
 )
+
+YESTERDAY = TODAY - timedelta(days=1)
 
 
 def test_a_single_tap_is_charged_what_the_tables_say() -> None:
@@ -192,7 +196,7 @@ def test_a_tap_off_settles_the_journey_whatever_became_of_the_card() -> None:
     assert posting.resolves == HoldResolution(55, HoldStatus.COMPLETED)
     assert (posting.original_id, posting.tap and posting.tap.journey_id) == (55, 55)
     assert known.account is not None
-    assert known.account.purses[TRN] == PurseState(400, 0, 0, 1, 300)
+    assert known.account.purses[TRN] == spending(400, 1, 300)
 
 
 def test_a_tap_off_where_one_tapped_on_costs_nothing_and_frees_everything() -> None:
@@ -285,9 +289,19 @@ def test_a_late_tap_that_makes_its_day_cheaper_is_money_back() -> None:
     # With the right that he has, the whole day was free: what the bus took goes back.
     assert (posting.kind, posting.approved_minor) == (Kind.FARE_CREDIT, 300)
     assert posting.transfers == (Transfer(PAYABLE, purse_book(ACCOUNT, TRN), 300),)
-    assert posting.spent_minor == 0  # nothing is on the month's total to take off
+    assert (posting.spent_minor, posting.spent_on) == (-300, None)
     assert free.account is not None
     assert free.account.history.at_us == []
+
+
+def test_money_back_of_an_earlier_fare_day_counts_there() -> None:
+    yesterday_us = NOON_US - 24 * HOUR_US
+    bus = event(Kind.FARE, yesterday_us, 300, line="K2", mode=Mode.BUS, fare_date=YESTERDAY)
+    ferry = ride(mode=Mode.FERRY, mcc="4111", event_at_us=yesterday_us - MINUTE_US)
+    posting = posted(ferry, facts(bus, rights=(2,)))
+    assert posting.tap is not None
+    assert (posting.kind, posting.spent_minor) == (Kind.FARE_CREDIT, -300)
+    assert posting.spent_on == posting.tap.fare_date == YESTERDAY
 
 
 def test_an_inspection_tells_the_class_and_moves_nothing() -> None:

@@ -30,6 +30,7 @@ TAP: dict[str, Any] = {
 CHIP: dict[str, Any] = {
     "counter": 0, "digest": "\\x", "batch": "\\x", "suspense": False, "missing_minor": 0,
 }  # fmt: skip
+EFFECTS: dict[str, Any] = {"listings": [], "reviews": [], "tags": []}
 _POST_BATCH = sql.queries("lane.sql")["post_batch"]
 _COLUMNS = [
     "at_us", "remaining_us", "key", "payload_hash", "message_class", "kind", "segment", "link",
@@ -66,6 +67,7 @@ class Row(msgspec.Struct, kw_only=True):
     ruleset: str = "3fa9"
     merchant: str = "M1"
     explanation: str = "because"
+    rule_results: bytes = b""
     venue: str = ""
     stop: str = ""
     vehicle: str = ""
@@ -73,6 +75,11 @@ class Row(msgspec.Struct, kw_only=True):
     """Words of ledger.tap that differ from those of `TAP`."""
     chip: dict[str, Any] | None = None
     """Words of posting.ChipChange that differ from those of `CHIP`."""
+    spent_on: date | None = None
+    effects: dict[str, Any] | None = None
+    """Words of post_effects that differ from those of `EFFECTS`."""
+    additions: Sequence[tuple[bytes, str, int, int]] = ()
+    """What it adds to buckets: series, key, minute, amount."""
 
 
 class Books:
@@ -245,7 +252,7 @@ class Books:
             "payload_hash": b"h", "message_class": "0200", "segment": "retail", "link": "retail-1",
             "terminal": "T1", "mcc": "5411", "entry_mode": "071",
             "stan": "000001", "local_at": "0331120000",
-            "currency": "156", "rule_results": b"",
+            "currency": "156",
         }  # fmt: skip
         records = await (connection or self.connection).fetch(
             _POST_BATCH, shard, slot, day, list(versions), list(versions.values()),
@@ -282,6 +289,7 @@ def _sparse(rows: Sequence[Row]) -> list[Any]:
     """What few rows have: holds to open, holds to resolve, wrong PINs, places, taps, chips."""
     opened = [(n, row.purse, *row.opens) for n, row in enumerate(rows, 1) if row.opens]
     resolved = [(n, *row.resolves) for n, row in enumerate(rows, 1) if row.resolves]
+    added = [(n, *addition) for n, row in enumerate(rows, 1) for addition in row.additions]
     counted = [(n, row.pin_tries) for n, row in enumerate(rows, 1) if row.pin_tries >= 0]
     return [
         [each[0] for each in opened],
@@ -295,6 +303,9 @@ def _sparse(rows: Sequence[Row]) -> list[Any]:
         *([getattr(row, name) for row in rows] for name in ("venue", "stop", "vehicle")),
         _json({"n": n} | TAP | row.tap for n, row in enumerate(rows, 1) if row.tap is not None),
         _json({"n": n} | CHIP | row.chip for n, row in enumerate(rows, 1) if row.chip is not None),
+        [row.spent_on for row in rows],
+        _json({"n": n} | EFFECTS | row.effects for n, row in enumerate(rows, 1) if row.effects),
+        *([each[position] for each in added] if added else None for position in range(5)),
     ]
 
 

@@ -15,11 +15,13 @@ from switch.ledger.audit import AuditReport, audit
 
 CAPS = {"T0": 1000, "T1": 5000, "T2": 5000}
 CHECKS = [
-    "purse_balance", "purse_floor", "purse_held", "month_totals", "spent", "position",
+    "purse_balance", "purse_floor", "purse_held", "month_totals", "week_totals",
+    "lifetime_totals", "spent", "position",
     "approval_moved", "transfer_explained", "one_effect_per_key", "balance_cap", "ruleset",
     "shard", "directory", "trial_balance", "trust_account", "days_kept", "deadline", "reversal",
-    "hold_resolved_once", "tombstone",
+    "hold_resolved_once", "tombstone", "rule_effects",
 ]  # fmt: skip
+TOTALS = ["month_totals", "week_totals", "lifetime_totals"]
 
 
 @pytest.fixture
@@ -61,6 +63,19 @@ async def lived(books: Any, card: Any) -> None:
     tombstone = books.decline(card, 15, kind="tombstone")
     tombstone.outcome = "reversed_before"
     await books.posted(suspended, strange, tombstone)
+    await books.posted(
+        books.decline(
+            card, 16, rule_results=b"{}",
+            effects={
+                "listings": [{
+                    "list": "clones", "field": "card_id", "value": "1", "rule_id": "r",
+                    "until_us": 9,
+                }],
+                "reviews": [{"queue": "fraud", "rule_id": "r"}],
+                "tags": [{"tag": "odd", "rule_id": "r"}],
+            },
+        )
+    )  # fmt: skip
 
 
 async def findings(books: Any, **terms: Any) -> dict[str, list[str]]:
@@ -108,6 +123,23 @@ BROKEN: list[tuple[Sequence[str], str, str]] = [
         r"in a purse that does not exist: account \d+ purse 2",
     ),
     (
+        ["rule_effects"],
+        "update ledger.tag set authorization_id = -1;"
+        "update ledger.review set at_us = at_us + 1;"
+        "update ledger.authorization set rule_results = ''",
+        r"tag of authorization -1 in shard 1, which is not there",
+    ),
+    (
+        ["rule_effects"],
+        "update ledger.review set card_id = card_id + 1",
+        r"review of authorization \d+ is of another day, card or moment",
+    ),
+    (
+        ["rule_effects"],
+        "update ledger.authorization set rule_results = '' where rule_results <> ''",
+        r"tag of authorization \d+, which no rule was asked about",
+    ),
+    (
         ["purse_floor"],
         "alter table ledger.purse drop constraint purse_check;"
         "alter table ledger.purse drop constraint purse_floor_minor_check;"
@@ -141,13 +173,13 @@ BROKEN: list[tuple[Sequence[str], str, str]] = [
         r"has totals of 2026-02-01 and spending of 2026-03-01",
     ),
     (
-        ["spent", "month_totals"],
+        ["spent", *TOTALS],
         "update ledger.authorization set spent_minor = 29 where kind = 'purchase'"
         " and approved_minor = 30",
         r"\(purchase, approved\) approved 30 and counts as 1 payments, 29 spent",
     ),
     (
-        ["spent", "month_totals"],
+        ["spent", *TOTALS],
         "update ledger.authorization set spent_minor = -8 where kind = 'refund'"
         " and approved_minor = 7",
         r"\(refund, approved\) approved 7 and counts as 0 payments, -8 spent",
@@ -246,7 +278,7 @@ BROKEN: list[tuple[Sequence[str], str, str]] = [
         r"approved 100 and 170 is given back",
     ),
     (
-        ["reversal", "approval_moved", "month_totals"],
+        ["reversal", "approval_moved", *TOTALS],
         "update ledger.authorization set approved_minor = 11, spent_minor = 11"
         " where kind = 'purchase' and approved_minor = 12",
         r"approved 11 and 12 is given back",
@@ -534,7 +566,7 @@ async def test_a_day_without_statistics_is_audited_in_time(books: Any) -> None:
     )
     await books.connection.execute("set statement_timeout = '20s'")
     found = await findings(books)
-    assert found.keys() == {"month_totals"}
+    assert found.keys() == {*TOTALS}
 
 
 async def test_yesterdays_key_may_not_be_approved_again_and_an_older_one_may(used: Any) -> None:

@@ -127,3 +127,16 @@ async def test_where_arrays_cannot_be_told_the_driver_asks(
         assert await connection.fetchval("select $1::bigint[]", [1, 2]) == [1, 2]
     finally:
         await connection.close()
+
+
+async def test_who_listens_is_told_of_each_notification(database, connection):
+    other = await bridge.connect(database)
+    try:
+        news = anyio.Event()
+        await other.listen("citycard_rules", lambda: news.set())
+        await connection.execute("select pg_notify('somebody_else', '')")
+        await connection.execute("select ledger.rules_changed()")
+        with anyio.fail_after(20):
+            await news.wait()
+    finally:
+        other.terminate()

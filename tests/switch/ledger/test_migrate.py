@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from datetime import date
 from pathlib import Path
 
 import anyio
@@ -250,7 +251,10 @@ async def test_a_transaction_is_rolled_back_when_its_body_is_cancelled(
 async def test_a_ledger_of_the_first_version_keeps_its_month_totals(
     ledger_loop: None, empty_database: str
 ) -> None:
-    """What each old message spent is worked out, through the append-only triggers, once."""
+    """What each old message spent is worked out, through the append-only triggers, once.
+
+    The totals of its week and life, which were not kept then, follow from it.
+    """
     connection = await bridge.connect(empty_database)
     first = sql.migrations()[0]
     await connection.execute(first.script)
@@ -273,11 +277,63 @@ async def test_a_ledger_of_the_first_version_keeps_its_month_totals(
             " 't', 'm', '5411', '071', '', '', '', '', '156', 70, $3, 2, $4, $5, 'r', '', '')",
             number, kind, approved_minor, outcome, original_id,
         )  # fmt: skip
+    await connection.execute(
+        "insert into ledger.purse (shard, account_id, purse) values (1, 1000001, 2)"
+    )
     assert "0002_lifecycle" in await migrate.migrate(connection)
+    purse = await connection.fetchrow("select * from ledger.purse")
+    assert (purse["week"], purse["week_count"], purse["week_minor"]) == (date(2026, 3, 30), 2, 70)
+    assert (purse["lifetime_count"], purse["lifetime_minor"]) == (2, 70)
     rows = await connection.fetch(
         "select spent_count, spent_minor from ledger.every_authorization order by authorization_id"
     )
     assert [tuple(row) for row in rows] == [(0, 0), (1, 70), (1, 70), (0, -70), (0, 0)]
     with pytest.raises(asyncpg.RestrictViolationError):
         await connection.execute("update ledger.authorization set spent_minor = 1")
+    await connection.close()
+
+
+async def test_what_was_spent_before_totals_were_kept_is_in_them(
+    ledger_loop: None, empty_database: str
+) -> None:
+    """Of days attached, archived, and of one whose detaching was interrupted."""
+    connection = await bridge.connect(empty_database)
+    for migration in sql.migrations():
+        if migration.name == "rules":
+            break
+        await connection.execute(migration.script)
+        await connection.fetch(sql.queries()["record_migration"], migration.version, migration.name)
+    await connection.execute(
+        "insert into ledger.purse (shard, account_id, purse) values (1, 1000001, 2);"
+        "create table ledger.authorization_20260331 partition of ledger.authorization"
+        " for values from ('2026-03-31') to ('2026-04-01');"
+        "create table ledger_archive.authorization_20260303 partition of"
+        " ledger_archive.authorization for values from ('2026-03-03') to ('2026-03-04');"
+        "create table ledger.authorization_20260324"
+        " (like ledger.authorization including defaults including constraints)"
+    )
+    for number, (table, day) in enumerate(
+        (
+            ("ledger.authorization", date(2026, 3, 31)),
+            ("ledger.authorization_20260324", date(2026, 3, 24)),
+            ("ledger_archive.authorization", date(2026, 3, 3)),
+        ),
+        1,
+    ):
+        await connection.fetch(
+            f"insert into {table} (business_date, shard, authorization_id, account_id, card_id,"
+            " at_us, posted_at_us, deadline_at_us, key, payload_hash, message_class, kind, segment,"
+            " link, acquirer, terminal, merchant, mcc, entry_mode, stan, local_at, rrn, auth_code,"
+            " currency, amount_minor, approved_minor, purse, outcome, original_id, ruleset,"
+            " rule_results, explanation, spent_count, spent_minor)"
+            " values ($1, 1, $2, 1000001, 1, 1, 1, 1, decode(lpad(to_hex($2::bigint), 32, '0'),"
+            " 'hex'), '', '02', 'purchase', 'retail', 'l', 'm', 't', 'm', '5411', '071', '', '',"
+            " '', '', '156', 70, 70, 2, 'approved', 0, 'r', '', '', 1, 70)",
+            day,
+            number,
+        )
+    await migrate.migrate(connection)
+    purse = await connection.fetchrow("select * from ledger.purse")
+    assert (purse["week"], purse["week_count"], purse["week_minor"]) == (date(2026, 3, 30), 1, 70)
+    assert (purse["lifetime_count"], purse["lifetime_minor"]) == (3, 210)
     await connection.close()

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import anyio
 import pytest
 
+from risk.check import first_ruleset
+from risk.findings import RulesetError
+from risk.ruleset import ruleset_hash
 from switch.calendar import epoch_us
-from switch.config import Config, parse
-from switch.ledger import bridge, migrate, partitions
+from switch.config import Config, ConfigError, parse
+from switch.ledger import bridge, migrate, partitions, rulesets
 from switch.ledger.prepare import Prepared, prepare
+from switch.terms import ruleset_text
 
 KEY = bytes(range(32))
 NOON_US = epoch_us(datetime(2026, 3, 1, 12, tzinfo=UTC))
@@ -81,3 +86,35 @@ async def test_several_processes_may_start_at_once(empty_database: str, ledger_l
             tasks.start_soon(start)
     assert sorted(len(each.days) for each in done) == [0, 0, 9]
     assert sorted("0001_initial" in each.migrations for each in done) == [False, False, True]
+
+
+async def test_a_fresh_ledger_begins_with_a_live_ruleset_and_keeps_it(
+    connection: bridge.Connection, tmp_path: Path
+) -> None:
+    first = await prepare(connection, Config(), key=KEY, now_us=NOON_US)
+    live = await rulesets.found(connection, "live")
+    assert first.ruleset == live.hash == ruleset_hash(first_ruleset())
+    assert (live.authors, live.was_live) == (("init",), True)
+    file = tmp_path / "rules.toml"
+    config = parse(f'[rules]\nfile = "{file}"', "test.toml")
+    file.write_text(ruleset_text(Config()) + "\n# other words, the same ruleset\n")
+    again = await prepare(connection, config, key=KEY, now_us=NOON_US)
+    assert (again.ruleset, again.notices) == (None, ())
+    for other in (ruleset_text(Config()).replace('"00:00"', '"04:00"'), "[settings]"):
+        file.write_text(other)
+        (notice,) = (await prepare(connection, config, key=KEY, now_us=NOON_US)).notices
+        assert live.hash[:8] in notice
+    assert [view.hash for view in await rulesets.listed(connection)] == [live.hash]
+
+
+async def test_a_ledger_is_not_begun_with_a_ruleset_that_cannot_be_used(
+    connection: bridge.Connection, tmp_path: Path
+) -> None:
+    file = tmp_path / "rules.toml"
+    config = parse(f'[rules]\nfile = "{file}"', "test.toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        await prepare(connection, config, key=KEY, now_us=NOON_US)
+    file.write_text("[settings]")
+    with pytest.raises(RulesetError, match="settings"):
+        await prepare(connection, config, key=KEY, now_us=NOON_US)
+    assert await rulesets.listed(connection) == []

@@ -187,6 +187,7 @@ async def test_every_column_is_written_where_it_belongs(session: Session) -> Non
         rrn="609012424242",
         rule_results=b'{"decision":"approved"}',
         explanation="Approved: because.",
+        spent_on=date(2026, 2, 28),
     )
     (authorization_id,) = await session.posted(posting, remaining_us=5_000_000)
     row = await session.books.connection.fetchrow(
@@ -232,6 +233,7 @@ async def test_every_column_is_written_where_it_belongs(session: Session) -> Non
         "venue": "metro",
         "stop": "M2/S07",
         "vehicle": "T19",
+        "spent_on": date(2026, 2, 28),
     }
     transfer = await session.books.connection.fetchrow(
         "select * from ledger.transfer where authorization_id = $1", authorization_id
@@ -247,6 +249,20 @@ async def test_every_column_is_written_where_it_belongs(session: Session) -> Non
     )
     slot = await session.books.connection.fetchval("select max(slot) from ledger.position")
     assert slot == 3
+
+
+async def test_a_card_is_as_old_as_whole_days_since_it_was_issued(session: Session) -> None:
+    (card,) = await session.books.issue()
+    await session.books.connection.execute(
+        f"update ledger.card set issued_at = timestamptz 'epoch' + {NOON_US} * interval '1us'"
+    )
+    day_us = 86_400_000_000
+    ages = [
+        (await session.facts(card, now_us=NOON_US + after_us)).card_age_days
+        for after_us in (-day_us, 0, day_us - 1, day_us, 31 * day_us + 5)
+    ]
+    assert ages == [0, 0, 0, 1, 31]
+    assert (await session.facts(None)).card_age_days is None
 
 
 async def test_what_was_posted_is_loaded_as_history(session: Session) -> None:
