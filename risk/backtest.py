@@ -25,7 +25,7 @@ from protocols.message import TAP_KINDS, Kind, Outcome, Segment
 from risk.assess import CompiledRuleset
 from risk.backtest_counting import Counting, Seen
 from risk.backtest_history import AccountHistory, Shift
-from risk.backtest_places import PlaceHistory
+from risk.backtest_places import KEPT_US, PlaceHistory
 from risk.backtest_probes import Probes
 from risk.backtest_tally import RecountTally, Tally
 from risk.buckets import first_minute, key_of, series_of
@@ -34,7 +34,7 @@ from risk.features import Feature
 from risk.lists import ListBook
 from risk.moments import MINUTE_US, service_day
 from risk.past_events import EVENT_KINDS, GIVING_BACK_KINDS
-from risk.record import AssessedFacts, Effect, RuleResult
+from risk.record import AssessedFacts, Effect, RuleResult, medium_was_missing
 from risk.ruleset import Ruleset
 from risk.snooze import Snoozed
 
@@ -56,8 +56,9 @@ _TAPS = frozenset(kind.value for kind in TAP_KINDS)
 class HistoryRow(NamedTuple):
     """One authorization, in the order of the columns that are read.
 
-    `medium` is hex, `last4` the card's; both empty where the card is unknown. `rule_results` is
-    empty where no rule was asked, and in a warm-up.
+    `medium` is hex, `last4` the card's; both empty where the card is unknown, and `medium` where
+    the card was found by its id. `rule_results` is empty where no rule was asked, and in a
+    warm-up.
     """
 
     business_date: date
@@ -162,6 +163,8 @@ class Replay:
         self._minute = -1
         self._day = (0, 0, 0)
         self._forgotten_us = 0
+        self._places = places
+        self._places_forgotten_us = 0
         self.tally = Tally()
         self._counting = Counting(self.tally, tested.ruleset, labels or {}, closed_loop=closed_loop)
         self._buckets = _RowBuckets(tested, places, self.tally)
@@ -212,6 +215,9 @@ class Replay:
         if len(self._accounts) > ACCOUNTS_KEPT_MAX and now_us - self._forgotten_us > _DAY_US // 24:
             self._forgotten_us = now_us
             self._forget(now_us - _DAY_US - _DAY_US // 24)
+        if self._places is not None and now_us - self._places_forgotten_us > _DAY_US // 4:
+            self._places_forgotten_us = now_us
+            self._places.forget(now_us - KEPT_US)
 
     def _forget(self, before_us: int) -> None:
         """Drop accounts that nothing can count any more; what a closed loop shifted stays."""
@@ -233,6 +239,8 @@ class Replay:
         if same and stored.results:
             compiled = self._without_idle(stored.results)
         facts = self._facts(row, known, account)
+        if medium_was_missing(stored.results):
+            facts.medium = ""
         self._buckets.begin(row, facts, stored)
         assessment = compiled.assess(facts)
         seen = Seen(row, stored, facts, assessment)

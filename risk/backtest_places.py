@@ -3,7 +3,7 @@
 The value that a decision used is stored with it. Where it is not (the counter is the draft's
 own, or its rule was not reached) the replay adds it up: everything that was posted before the
 request, by the minute and with the same rounding, as if every worker had known it at once. How
-far that is from the stored values is reported.
+far that is from the stored values is reported. Days are fed and forgotten as the replay goes on.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from risk.buckets import BUCKET_US, Addition, Buckets, PlaceEvent
 from risk.facts import HISTORY_SECONDS_MAX
 from risk.features import Basis, Feature
 
-_KEPT_US = HISTORY_SECONDS_MAX * 1_000_000 + 2 * BUCKET_US
-_FORGET_AFTER = 4_096
-"""Additions of one key after which those that no window reaches are dropped."""
+KEPT_US = 2 * HISTORY_SECONDS_MAX * 1_000_000
+"""How long before a row its places are kept: a window of a day, and rows out of their order."""
 
 
 class _Kept:
@@ -39,10 +38,8 @@ class _Kept:
         self.times_us.append(posted_at_us)
         self.minutes.append(minute)
         self.sums.append(self.sums[-1] + amount)
-        if len(self.times_us) % _FORGET_AFTER == 0:
-            self._forget(posted_at_us - _KEPT_US)
 
-    def _forget(self, before_us: int) -> None:
+    def forget(self, before_us: int) -> None:
         cut = bisect_left(self.times_us, before_us)
         del self.times_us[:cut], self.minutes[:cut], self.sums[:cut]
         self.taken = [each for each in self.taken if each[0] >= before_us]
@@ -80,6 +77,12 @@ class PlaceHistory:
         """Take an event out again, from the instant when it was given back whole."""
         for addition in self._buckets.given_back(original):
             self._take(addition, posted_at_us)
+
+    def forget(self, before_us: int) -> None:
+        """Let go of what was posted before an instant, and of places that have nothing else."""
+        for kept in self._kept.values():
+            kept.forget(before_us)
+        self._kept = {name: kept for name, kept in self._kept.items() if kept.times_us}
 
     def _take(self, addition: Addition, posted_at_us: int) -> None:
         kept = self._of(addition.series, addition.key)

@@ -117,13 +117,13 @@ class Rules(Section, frozen=True):
     declined_percent_max: Annotated[
         int, Meta(ge=0, le=100, description="a whole number of percent from 0 to 100")
     ] = 1
-    pause_after_requests: Count = 1_000
+    pause_after_requests: Count = 10_000
     pause_percent: Annotated[
         int, Meta(ge=100, le=10_000, description="a whole number of percent from 100 to 10000")
     ] = 200
     pause_slack_ppm: Annotated[
         int, Meta(ge=0, le=1_000_000, description="parts per million from 0 to 1000000")
-    ] = 1_000
+    ] = 5_000
     rule_ns_max: Annotated[
         int, Meta(ge=1_000, le=100_000_000, description="nanoseconds from 1000 to 100000000")
     ] = 50_000

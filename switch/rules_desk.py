@@ -110,7 +110,14 @@ class RulesDesk:
     def _posted(self, posting: Posting, authorization_id: int) -> None:
         if posting.additions:
             self.buckets.posted(posting.additions)
+        assessment = posting.assessment
+        if assessment is not None and assessment.effects and assessment.effects.force_online:
+            self._ask_online(posting)
         self._statistics.posted(posting, authorization_id)
+
+    def _ask_online(self, posting: Posting) -> None:
+        if self._standin is not None:
+            self._standin.forget(posting.directed.medium)
 
     def _deploy(self, composed: Composed) -> None:
         """All lanes in one go: no batch begins in between."""

@@ -46,7 +46,7 @@ async def read_beside(
     labels = await connection.fetch(_QUERIES["labels"], from_date, to_date)
     tested = Subject(
         ruleset,
-        await read_book(connection),
+        await read_book(connection, ruleset),
         await read_snoozed(connection),
         live,
         stored,
@@ -55,17 +55,25 @@ async def read_beside(
     return Beside(tested, verdicts)
 
 
-async def read_book(connection: bridge.Connection) -> ListBook:
-    """All lists with all entries that there ever were, and those that rules made."""
+async def read_book(connection: bridge.Connection, ruleset: Ruleset) -> ListBook:
+    """All lists with all entries that there ever were, and those that rules made.
+
+    As workers do, a list is what the ledger says, else what the ruleset's text says; what rules
+    listed of another fact under that name is left out.
+    """
     book = ListBook()
     for row in await connection.fetch(_QUERIES["lists"]):
         book.declare(row["name"], _FIELDS[row["field"]])
+    for named in ruleset.lists:
+        if named.name not in book.fields:
+            book.declare(named.name, named.field)
     for row in await connection.fetch(_QUERIES["list_entries"]):
         _put(book, row["list"], row)
     for row in await connection.fetch(_QUERIES["listings"]):
         if row["list"] not in book.fields:
             book.declare(row["list"], _FIELDS[row["field"]])
-        _put(book, row["list"], row)
+        if book.fields[row["list"]] == row["field"]:
+            _put(book, row["list"], row)
     return book
 
 

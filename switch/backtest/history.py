@@ -6,8 +6,8 @@ posted after the next one had begun waits for that one's rows.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import date, timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from risk.buckets import PlaceEvent
 from risk.past_events import EVENT_KINDS, GIVING_BACK_KINDS
 from switch.backtest.failures import HistoryUnreadable
 from switch.ledger import bridge, sql
+from switch.ledger.partitions import ARCHIVE_LOCK
 
 ROWS_HELD_MAX = 200_000
 """Rows of one day that were posted in the next: minutes of traffic, not hours."""
@@ -49,7 +50,10 @@ async def reading(connection: bridge.Connection, timeout_seconds: float) -> Asyn
 
 
 class HistoryReader:
-    """Reads some shards of a ledger up to an instant, which pins what a backtest sees."""
+    """Reads some shards of a ledger up to an instant, which pins what a backtest sees.
+
+    `places` are fed the events of all shards that its query asks for, a day before its rows.
+    """
 
     def __init__(
         self,
@@ -58,23 +62,30 @@ class HistoryReader:
         shards: Sequence[int],
         until_us: int,
         timeout_seconds: float,
+        places: tuple[PlaceHistory, PlaceQuery] | None = None,
     ) -> None:
         self._connection = connection
         self._shards = list(shards)
         self._until_us = until_us
         self._timeout_seconds = timeout_seconds
+        self._places = places
 
     async def days(
         self, warm_up_from: date, from_date: date, to_date: date
     ) -> AsyncIterator[Sequence[Sequence[Any]]]:
         """Chunks of rows in the order of posting; before `from_date` only what is counted.
 
-        Raises HistoryUnreadable where a day's rows lie too far in the next one.
+        Raises HistoryUnreadable where a day's rows lie too far in the next one, and where a day
+        is in neither the ledger nor its archive.
         """
         held: list[Sequence[Any]] = []
         day = warm_up_from
+        await self._feed_places(day)
         while day <= to_date:
             following = day + timedelta(days=1)
+            if following <= to_date:
+                # Where clocks differ, its first events are posted before the last rows of this.
+                await self._feed_places(following)
             begins_us = await self._first_posted(following) if following <= to_date else None
             async for chunk in self._day(day, assessed=day >= from_date):
                 rows: Sequence[Sequence[Any]] = chunk
@@ -103,31 +114,50 @@ class HistoryReader:
         return found
 
     async def _day(self, day: date, *, assessed: bool) -> AsyncIterator[Sequence[Any]]:
-        async with reading(self._connection, self._timeout_seconds):
-            await self._connection.fetch(
-                _QUERIES["declare_day"], day, self._shards, self._until_us, assessed, _COUNTED
-            )
-            chunk = await self._connection.fetch(_QUERIES["fetch_day"])
-            while chunk:
+        arguments = day, self._shards, self._until_us, assessed, _COUNTED
+        async with self._reading(day), aclosing(self._chunks("day", *arguments)) as chunks:
+            async for chunk in chunks:
                 yield chunk
-                chunk = await self._connection.fetch(_QUERIES["fetch_day"])
-            await self._connection.execute(_QUERIES["close_day"])
 
-    async def add_places(self, places: PlaceHistory, query: PlaceQuery, day: date) -> None:
-        """Feed a day's events of places, of every shard."""
+    async def _feed_places(self, day: date) -> None:
+        """The day's events of places, of every shard."""
+        if self._places is None:
+            return
+        places, query = self._places
         outcomes = None if query.outcomes is None else list(query.outcomes)
-        async with reading(self._connection, self._timeout_seconds):
-            events = await self._connection.fetch(
-                _QUERIES["place_events"], day, outcomes, _EVENTS, self._until_us
-            )
-            for row in events:
-                places.happened(_place_event(row), row[0])
+        async with self._reading(day):
+            arguments = day, outcomes, _EVENTS, self._until_us
+            async with aclosing(self._chunks("places", *arguments)) as chunks:
+                async for chunk in chunks:
+                    for row in chunk:
+                        places.happened(_place_event(row), row[0])
             if query.restores:
                 given_back = await self._connection.fetch(
                     _QUERIES["place_events_given_back"], day, _GIVERS, _EVENTS
                 )
                 for row in given_back:
                     places.gave_back(_place_event(row), row[0])
+
+    @asynccontextmanager
+    async def _reading(self, day: date) -> AsyncIterator[None]:
+        """Read a day, which does not go to the archive meanwhile."""
+        async with reading(self._connection, self._timeout_seconds):
+            await self._connection.fetch(_QUERIES["lock_archive"], ARCHIVE_LOCK)
+            if await self._connection.fetchval(_QUERIES["half_archived"], day):
+                raise HistoryUnreadable(
+                    f"{day} is on its way to the archive; run citycard partitions detach once "
+                    "more to finish it, then try again"
+                )
+            yield
+
+    async def _chunks(self, cursor: str, *arguments: object) -> AsyncGenerator[Sequence[Any]]:
+        """Rows of a cursor; each has a name of its own, for its columns are remembered by it."""
+        await self._connection.fetch(_QUERIES[f"declare_{cursor}"], *arguments)
+        chunk = await self._connection.fetch(_QUERIES[f"fetch_{cursor}"])
+        while chunk:
+            yield chunk
+            chunk = await self._connection.fetch(_QUERIES[f"fetch_{cursor}"])
+        await self._connection.execute(_QUERIES[f"close_{cursor}"])
 
 
 def _order(row: Sequence[Any]) -> tuple[int, int]:

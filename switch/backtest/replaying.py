@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -74,20 +73,15 @@ async def _begun(
             from_date=request.from_date,
             to_date=request.to_date,
         )
+    query = place_query(ruleset.features)
+    places = PlaceHistory(ruleset.features) if query is not None else None
     reader = HistoryReader(
         connection,
         shards=request.shards,
         until_us=request.until_us,
         timeout_seconds=request.timeout_seconds,
+        places=(places, query) if places is not None and query is not None else None,
     )
-    places: PlaceHistory | None = None
-    query = place_query(ruleset.features)
-    if query is not None:
-        places = PlaceHistory(ruleset.features)
-        day = request.warm_up_from
-        while day <= request.to_date:
-            await reader.add_places(places, query, day)
-            day += timedelta(days=1)
     replay = Replay(
         beside.tested,
         from_date=request.from_date,

@@ -48,6 +48,8 @@ __all__ = [
 ]
 
 DAYS_MAX = 366
+FIRST_DAY = date(2000, 1, 1)
+"""No ledger has older days."""
 WARM_UP_DAYS = 1
 """No window of history is longer than 24 hours, so the day before has all that the first needs."""
 STOP_SECONDS = 20.0
@@ -153,6 +155,8 @@ def shard_groups(shards: int, workers: int) -> list[tuple[int, ...]]:
 
 
 def _require_days(request: BacktestRequest) -> None:
+    if request.from_date < FIRST_DAY:
+        raise BacktestRefused(f"no ledger has days before {FIRST_DAY}; test later ones")
     if request.from_date > request.to_date:
         raise BacktestRefused("the first day is after the last; turn --from and --to around")
     if (request.to_date - request.from_date).days >= DAYS_MAX:
@@ -167,14 +171,17 @@ async def _planned(request: BacktestRequest, warm_up_from: date) -> _Plan:
             expected = await connection.fetchval(
                 _QUERIES["rows_between"], warm_up_from, request.to_date
             )
+            known = await connection.fetchval(
+                _QUERIES["has_history"], request.from_date, request.to_date
+            )
             live = await connection.fetchval(_QUERIES["live_ruleset"])
             until_us = await connection.fetchval(_QUERIES["now_us"])
     finally:
         connection.terminate()
-    if not expected:
+    if not known:
         raise BacktestRefused(
             f"the ledger has no history from {request.from_date} to {request.to_date}; "
-            "citycard partitions lists the days it has"
+            "test days on which there was traffic"
         )
     if request.live is not None:
         live = canonical_bytes(request.live)

@@ -139,7 +139,9 @@ def new(
         write_json(view)
     else:
         write(view.hash)
-        write(f"{view.title}: {view.state}; next: rules shadow, or rules submit")
+        fresh = view.state == "draft"
+        following = "next: rules shadow, or rules submit" if fresh else "the ledger had this text"
+        write(f"{view.title}: {view.state}; {following}")
     return Exit.OK
 
 

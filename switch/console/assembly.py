@@ -33,8 +33,9 @@ class Console:
         self._port = port
 
     def open(self, host: str, number: int) -> int:
-        """Bind; the port that it has. Raises OSError where it is not to be had."""
-        return self._port.open(host, number)
+        """Bind; the port that it has. Raises OSError where it is not to be had: two consoles
+        behind one port would each know the half of what was asked."""
+        return self._port.open(host, number, shared=False)
 
     async def run(self) -> None:
         """Serve, and do the backtests that are asked for, until `leave` is called."""

@@ -7,7 +7,7 @@ the ledger.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import anyio
@@ -17,7 +17,7 @@ from risk.backtest_result import BacktestResult
 from switch.backtest.running import BacktestRefused
 from switch.console.ledger import ConsoleLedger
 from switch.console.problems import Fault, refusal
-from switch.ledger import sql
+from switch.ledger import bridge, sql
 from switch.ledger.failures import LedgerLost, LedgerRefused
 from switch.logs import get as get_log
 
@@ -27,7 +27,11 @@ AT_ONCE = 1
 OF_DAY_SECONDS = 60.0
 """How long a submission waits for the backtest of yesterday before it says: later."""
 SETTLE_SECONDS = 1.0
-SETTLE_TRIES = 30
+SETTLE_SECONDS_MAX = 30.0
+"""How long a ledger that is away is waited for, to write down how a backtest ended."""
+LEAVE_SECONDS = 5.0
+"""How long a console that ends tries to write down what it has not done."""
+_AWAY = (LedgerLost, TimeoutError, *bridge.CONNECTION_LOST)
 _QUERIES = sql.queries("console.sql")
 _log = get_log("console")
 
@@ -90,10 +94,18 @@ class BacktestQueue:
         return len(self._jobs)
 
     async def run(self) -> None:
-        """Work the queue off until cancelled."""
-        async with anyio.create_task_group() as tasks:
-            for _ in range(AT_ONCE):
-                tasks.start_soon(self._work)
+        """Work the queue off until cancelled. What waits then is cancelled too: nobody would
+        ever do it."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(AT_ONCE):
+                    tasks.start_soon(self._work)
+        finally:
+            with anyio.move_on_after(LEAVE_SECONDS, shield=True):
+                for job in list(self._jobs.values()):
+                    await self._settled(job, "cancelled", None)
+                    job.ended.set()
+            self._jobs.clear()
 
     async def ask(
         self, hash: str, days: tuple[date, date], actor: str, *, closed_loop: bool = False
@@ -101,10 +113,13 @@ class BacktestQueue:
         """Queue a backtest. Raises Refused where too many wait."""
         return (await self._asked(hash, days, actor, closed_loop)).shown()
 
-    async def of_day(self, hash: str, day: date, actor: str) -> BacktestResult | None:
-        """What a ruleset would have done to a day: as known, or found out now. None where the
+    async def of_day(
+        self, hash: str, day: date, over_at: datetime, actor: str
+    ) -> BacktestResult | None:
+        """What a ruleset would have done to a day that was over at `over_at`: as known, or found
+        out now. A backtest that was asked for before knows a part of the day only. None where the
         ledger has nothing of that day. Raises Refused where it takes long, or cannot be."""
-        stored = await self._ledger.fetch(_QUERIES["backtest_of_day"], hash, day)
+        stored = await self._ledger.fetch(_QUERIES["backtest_of_day"], hash, day, over_at)
         if stored:
             return msgspec.json.decode(stored[0]["result"], type=BacktestResult)
         if not (await self._ledger.fetch(_QUERIES["has_history"], day))[0]["known"]:
@@ -112,12 +127,14 @@ class BacktestQueue:
         job = self._same(hash, day) or await self._asked(hash, (day, day), actor, False)
         with anyio.move_on_after(OF_DAY_SECONDS):
             await job.ended.wait()
-        stored = await self._ledger.fetch(_QUERIES["backtest_of_day"], hash, day)
+        stored = await self._ledger.fetch(_QUERIES["backtest_of_day"], hash, day, over_at)
         if stored:
             return msgspec.json.decode(stored[0]["result"], type=BacktestResult)
         view = job.shown()
         words = f"backtest {view.backtest_id} of {day} is {view.state}"
-        words += f": {view.why}" if view.why else "; submit it again once that is done"
+        waits = view.state in ("queued", "running")
+        words += f": {view.why}" if view.why else "; submit it again"
+        words += " once that is done" if waits else ""
         raise refusal(Fault.STATE, words)
 
     async def one(self, backtest_id: int) -> JobView:
@@ -140,14 +157,18 @@ class BacktestQueue:
         ]
 
     async def cancel(self, backtest_id: int) -> JobView:
-        """Have one end, if this console runs it. Raises Refused."""
+        """Have one end. One that this console does not run (another one does, or did until it
+        was killed) counts as cancelled from now on, whatever still comes of it. Raises Refused."""
         job = self._jobs.get(backtest_id)
-        if job is None:
+        if job is not None:
+            job.stop.set()
+            return job.shown()
+        rows = await self._ledger.fetch(_QUERIES["cancel_backtest"], backtest_id)
+        if not rows:
             view = await self.one(backtest_id)
-            words = f"it is {view.state}; only what waits or runs in this console can be cancelled"
+            words = f"it is {view.state}; only what waits or runs can be cancelled"
             raise refusal(Fault.STATE, words)
-        job.stop.set()
-        return job.shown()
+        return self._view(rows[0])
 
     async def result(self, backtest_id: int) -> bytes:
         """What came out, as JSON. Raises Refused."""
@@ -177,9 +198,8 @@ class BacktestQueue:
             self._refuse_too_many()  # others may have asked meanwhile
             self._put.send_nowait(job)
         except BaseException:
-            job.state = "cancelled"
             with anyio.CancelScope(shield=True):
-                await self._settled(job, None)
+                await self._settled(job, "cancelled", None)
             raise
         self._jobs[job.view.backtest_id] = job
         return job
@@ -202,43 +222,54 @@ class BacktestQueue:
                 job.ended.set()
 
     async def _done(self, job: Job) -> None:
+        """Do one and write down how it ended; only then it is told, and its result is there."""
         result: BacktestResult | None = None
-        job.state = "cancelled" if job.stop.is_set() else "running"
+        ended = "cancelled"  # while it waited, or because the console ends
         try:
-            if job.state == "running":
+            if not job.stop.is_set():
+                job.state = "running"
                 result = await self._run_job(job)
-                job.state = "cancelled" if result.cancelled else "done"
+                ended = "cancelled" if result.cancelled else "done"
         except BacktestRefused as refused:
-            self._fails(job, str(refused))
+            ended = self._fails(job, str(refused))
+        except _AWAY as error:
+            _log.warning("a backtest met no ledger", id=job.view.backtest_id, error=_name(error))
+            ended = self._fails(job, "the ledger was away; ask for it again once it is back")
         except Exception as error:  # noqa: BLE001 - one that fails must not end the queue
-            _log.error("a backtest failed", id=job.view.backtest_id, error=type(error).__name__)
-            self._fails(job, "the console has a fault; tell whoever runs it")
+            _log.error("a backtest failed", id=job.view.backtest_id, error=_name(error))
+            ended = self._fails(job, "the console has a fault; tell whoever runs it")
         finally:
-            if job.state == "running":
-                job.state = "cancelled"  # the console ends
             with anyio.CancelScope(shield=True):
-                await self._settled(job, result)
+                await self._settled(job, ended, result)
+            job.state = ended
 
-    def _fails(self, job: Job, why: str) -> None:
-        job.state, job.why = "failed", why
+    def _fails(self, job: Job, why: str) -> str:
+        job.why = why
         self._failed[job.view.backtest_id] = why
         if len(self._failed) > QUEUED_MAX:
             self._failed.pop(next(iter(self._failed)))
+        return "failed"
 
-    async def _settled(self, job: Job, result: BacktestResult | None) -> None:
+    async def _settled(self, job: Job, state: str, result: BacktestResult | None) -> None:
         """Write how it ended; a ledger that is away for a moment is waited for."""
         text = None if result is None else msgspec.json.encode(result).decode()
-        for _ in range(SETTLE_TRIES):
-            try:
-                await self._ledger.fetch(
-                    _QUERIES["end_backtest"], job.view.backtest_id, job.state, text
-                )
-                return
-            except LedgerLost:
-                await anyio.sleep(SETTLE_SECONDS)
-            except LedgerRefused as error:
-                _log.error("the end of a backtest is not written", reason=str(error))
-                return
+        with anyio.move_on_after(SETTLE_SECONDS_MAX):
+            while True:
+                try:
+                    await self._ledger.fetch(
+                        _QUERIES["end_backtest"], job.view.backtest_id, state, text
+                    )
+                    return
+                except LedgerLost:
+                    await anyio.sleep(SETTLE_SECONDS)
+                except LedgerRefused as error:
+                    _log.error("the end of a backtest is not written", reason=str(error))
+                    return
+        _log.error("the end of a backtest is not written", reason="the ledger stays away")
+
+
+def _name(error: Exception) -> str:
+    return type(error).__name__
 
 
 _FIELDS = (

@@ -51,12 +51,12 @@ class Edge:
         self._under_way += 1
         try:
             refused = await self._let_in(scope)
-            if refused is not None:
-                await told(send, refused)
+            if refused is None:
+                await self._app(scope, self._in_time(body), send)
                 return
-            await self._app(scope, self._in_time(body), send)
         finally:
             self._under_way -= 1
+        await told(send, refused)  # hears the peer out: a stranger holds nobody's place by that
 
     async def _let_in(self, scope: Scope) -> Problem | None:
         """Note who asks, or say why they may not."""

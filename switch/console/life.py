@@ -6,8 +6,10 @@ between the look and the act. Repeating an act that is done is refused with how 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
+import anyio
 import msgspec
 from msgspec import Meta
 
@@ -133,7 +135,8 @@ class LiftedView(msgspec.Struct, frozen=True):
 
 async def add(desk: Desk, call: Call[RulesetAsked, Query]) -> RulesetView:
     asked = call.asked
-    ruleset, source = _read(asked.toml, asked.ruleset)
+    # a text of a megabyte takes a second to read, in which others are answered
+    ruleset, source = await anyio.to_thread.run_sync(_read, asked.toml, asked.ruleset)
     async with desk.ledger.connection() as connection:
         return await rulesets.add(
             connection,
@@ -147,12 +150,12 @@ async def add(desk: Desk, call: Call[RulesetAsked, Query]) -> RulesetView:
 
 async def look_at(desk: Desk, call: Call[CheckAsked, Query]) -> CheckView:
     try:
-        ruleset, _ = _read(call.asked.toml, call.asked.ruleset)
+        ruleset, _ = await anyio.to_thread.run_sync(_read, call.asked.toml, call.asked.ruleset)
     except RulesetError as error:
         return CheckView(False, "", found(error.findings))
     outside = await rulesets.outside_lists(desk.ledger)
-    now_us = desk.clock.now_us()
-    findings = ruleset_findings(ruleset, outside=outside, now_us=now_us)
+    check = partial(ruleset_findings, ruleset, outside=outside, now_us=desk.clock.now_us())
+    findings = await anyio.to_thread.run_sync(check)
     sound = not any(each.severity is Severity.ERROR for each in findings)
     return CheckView(sound, ruleset_hash(ruleset) if sound else "", found(findings))
 
@@ -206,7 +209,8 @@ async def submit(desk: Desk, call: Call[SubmitAsked, Query]) -> RulesetView:
         # whether it may be submitted at all is looked at first, for a backtest takes a while
         await rulesets.allowed_move(connection, view, "submit", actor)
     day = yesterday(desk.config, desk.clock.now_us())
-    result = await desk.backtests.of_day(view.hash, day, actor.name)
+    over_at = desk.calendar.local(desk.calendar.day_bounds_us(day)[1])
+    result = await desk.backtests.of_day(view.hash, day, over_at, actor.name)
     limit_percent = desk.config.rules.declined_percent_max
     detail: dict[str, Any] = {"backtest": {"day": day.isoformat(), "approved": 0}}
     if result is not None:

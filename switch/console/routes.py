@@ -140,7 +140,9 @@ def _refused_by_framework(_request: Asking, error: HTTPException) -> Answer:
         case 404:
             return answer(problem(Fault.NOT_FOUND, "there is no such path; see /docs"))
         case 405:
-            return answer(problem(Fault.METHOD, "this path takes another method; see /docs"))
+            refused = answer(problem(Fault.METHOD, "this path takes another method; see /docs"))
+            refused.headers.update(error.headers or {})  # which ones (RFC 9110, 15.5.6)
+            return refused
         case 413:
             words = "send less; what is larger than the path takes is not read"
             return answer(problem(Fault.TOO_LARGE, words))

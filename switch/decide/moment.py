@@ -72,13 +72,14 @@ def _after(moment: Moment, at_us: int) -> Moment:
 def ahead_s(moment: Moment, local_at: str) -> int | None:
     """How many seconds a wall clock that says MMDDhhmmss is ahead of ours; None if none does.
 
-    It says no year, so it is taken for that of the nearest such instant; both clocks are of
-    the ledger's time zone.
+    It says no year, so it is taken for that of the nearest such instant, and no part of a
+    second, so ours is read to the second too; both clocks are of the ledger's time zone.
     """
     if len(local_at) != len("MMDDhhmmss"):
         return None
     said = [_instant(year, local_at) for year in _years_around(moment.local)]
-    apart = [(each - moment.local) // _SECOND for each in said if each is not None]
+    ours = moment.local.replace(microsecond=0)
+    apart = [(each - ours) // _SECOND for each in said if each is not None]
     return min(apart, key=abs, default=None)
 
 

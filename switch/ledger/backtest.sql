@@ -17,11 +17,22 @@ set local role citycard_reader
 select set_config('statement_timeout', $1, true), set_config('work_mem', '64MB', true),
        set_config('cursor_tuple_fraction', '1', true)
 
+-- Days on their way to the archive wait for who reads, and who reads for them.
+-- name: lock_archive
+select pg_advisory_xact_lock_shared(hashtextextended('citycard.' || $1, 0))
+
+-- name: half_archived
+select exists (select from ledger.loose_partitions() l
+               where l.table_name = 'authorization_' || to_char($1::date, 'YYYYMMDD'))
+
 -- name: shards
 select value::integer from ledger.setting where name = 'shards'
 
 -- name: rows_between
 select count(*) from ledger.every_authorization where business_date between $1 and $2
+
+-- name: has_history
+select exists (select 1 from ledger.every_authorization where business_date between $1 and $2)
 
 -- When a day begins in the ledger: what of the day before was posted later comes in between.
 -- name: first_posted
@@ -29,7 +40,8 @@ select min(posted_at_us) from ledger.every_authorization
 where business_date = $1 and shard = any ($2::smallint[])
 
 -- A day of some shards in the order of posting; the columns are those of HistoryRow. With
--- results for the days that are assessed, and only what is counted for those before.
+-- results for the days that are assessed, and only what is counted for those before. The operator's
+-- counter finds a card by its id (switch/ledger/counter.py), so no medium was known to its rules.
 -- name: declare_day
 declare backtest_day no scroll cursor for
 select a.business_date, a.authorization_id, a.account_id, a.card_id, a.at_us, a.posted_at_us,
@@ -42,7 +54,7 @@ from ledger.every_authorization a
 left join ledger.card c on c.shard = a.shard and c.card_id = a.card_id
 left join lateral (
     select d.medium from ledger.medium d where d.card_id = a.card_id limit 1
-) m on $4
+) m on $4 and a.link <> 'counter'
 where a.business_date = $1 and a.shard = any ($2::smallint[]) and a.posted_at_us < $3
   and ($4 or a.kind = any ($5::text[]))
 order by a.posted_at_us, a.authorization_id
@@ -54,13 +66,20 @@ fetch forward 4000 from backtest_day
 close backtest_day
 
 -- Events of places of all shards, in the order of posting; null in $2 stands for every outcome.
--- name: place_events
+-- name: declare_places
+declare backtest_places no scroll cursor for
 select a.posted_at_us, a.at_us, a.acquirer, a.merchant, a.terminal, a.card_id, a.kind,
        a.amount_minor, a.approved_minor, a.outcome, a.segment, a.mcc, a.venue, a.stop, a.vehicle
 from ledger.every_authorization a
 where a.business_date = $1 and a.kind = any ($3::text[])
   and ($2::text[] is null or a.outcome = any ($2::text[])) and a.posted_at_us < $4
 order by a.posted_at_us, a.authorization_id
+
+-- name: fetch_places
+fetch forward 4000 from backtest_places
+
+-- name: close_places
+close backtest_places
 
 -- The events that were given back whole on a day, and when: by one message, and not taken again.
 -- name: place_events_given_back
@@ -108,7 +127,7 @@ values ($1, $2, $3, $4, $5) returning backtest_id
 
 -- name: end_job
 update ledger.backtest set state = $2, result = $3::jsonb, ended_at = clock_timestamp()
-where backtest_id = $1
+where backtest_id = $1 and state = 'running'
 
 -- name: is_ledger
 select to_regclass('ledger.authorization') is not null

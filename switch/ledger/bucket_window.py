@@ -2,7 +2,8 @@
 
 The newest minutes change and are read again and again; the older ones are settled, and what
 they come to is remembered until one of them changes. Whatever is in doubt counts against the
-card: an own posting is added at once, and once more where a read under way may have had it.
+card: an own posting is added at once, and once more where a read under way may have had it; what
+it gives back waits for the next read, for the last one may have had it already.
 
     asked ── read under way, own postings kept ──▶ replaced: these minutes are as read, and what
                                                    was posted meanwhile is added to them again
@@ -37,12 +38,13 @@ class Read(NamedTuple):
 class _Series(msgspec.Struct):
     """One series: back to which minute, from when it is complete, what each minute has of whom.
 
-    `whole` tells that all of its minutes were read once. `since_us` None: nobody declared it.
+    `known_minutes` is how far back all of its minutes were read once, 0 where they never were.
+    `since_us` None: nobody declared it.
     """
 
     reach_minutes: int
     since_us: int | None = None
-    whole: bool = False
+    known_minutes: int = 0
     newest: int = 0
     minutes: dict[int, dict[str, int]] = msgspec.field(default_factory=dict)
     settled: dict[tuple[str, int], int] = msgspec.field(default_factory=dict)
@@ -55,6 +57,17 @@ class _Series(msgspec.Struct):
         amounts = self.minutes.setdefault(minute, {})
         amounts[key] = amounts.get(key, 0) + amount
         self.newest = max(self.newest, minute)
+
+    def taken(self, first: int, until: int | None) -> dict[int, dict[str, int]]:
+        """Take these minutes out."""
+        minutes = [m for m in self.minutes if m >= first and (until is None or m < until)]
+        return {minute: self.minutes.pop(minute) for minute in minutes}
+
+    def forget_sums(self, before: Mapping[int, dict[str, int]], first: int, until: int) -> None:
+        """Where one of these minutes is not what it was before; a settled one rarely changes."""
+        minutes = self.minutes
+        if any(minutes.get(minute) != before.get(minute) for minute in range(first, until)):
+            self.settled.clear()
 
 
 class BucketWindow:
@@ -81,28 +94,29 @@ class BucketWindow:
     @property
     def partial(self) -> list[bytes]:
         """Series of which not all minutes were read yet."""
-        return [name for name in self.series if not self._series[name].whole]
+        followed = ((name, self._series[name]) for name in self.series)
+        return [name for name, each in followed if each.known_minutes < each.reach_minutes]
 
     @property
     def cells(self) -> int:
         return sum(each.cells for each in self._series.values())
 
     def follow(self, reach_minutes: Mapping[bytes, int]) -> None:
-        """Follow these series, each so far back, and forget the others."""
+        """Follow these series, each so far back, and forget the others.
+
+        What is followed further back than before is known as far as it was, until all is read.
+        """
         kept = self._series
         self._series = {}
         for name, reach in reach_minutes.items():
-            known = kept.get(name)
-            if known is None or known.reach_minutes < reach:
-                # Further back than was read: all of it once more.
-                known = _Series(reach, since_us=known.since_us if known is not None else None)
-            self._series[name] = known
+            known = self._series[name] = kept.get(name) or _Series(reach)
+            known.reach_minutes = max(known.reach_minutes, reach)
         self.given_up.clear()
 
     def distrust(self) -> None:
         """Nothing was read for long: all of it must be read again before it counts."""
         for each in self._series.values():
-            each.whole = False
+            each.known_minutes = 0
 
     def reach_minutes(self, names: Iterable[bytes]) -> int:
         """How far back the longest of these series looks."""
@@ -133,15 +147,13 @@ class BucketWindow:
     ) -> None:
         """These minutes of these series are as read (`until` excluded, None: all newer ones)."""
         followed = {name: self._series[name] for name in names if name in self._series}
-        for each in followed.values():
-            each.settled.clear()
-            for minute in list(each.minutes):
-                if minute >= first and (until is None or minute < until):
-                    del each.minutes[minute]
+        before = {name: each.taken(first, until) for name, each in followed.items()}
         for minute, name, key, amount in rows:
             known = followed.get(name)
             if known is not None and minute >= self._hot_from - known.reach_minutes:
                 known.add(minute, sys.intern(key), amount)
+        for name, each in followed.items():
+            each.forget_sums(before[name], first, min(until or self._hot_from, self._hot_from))
         meanwhile, self._meanwhile = self._meanwhile, []
         self._asked = False
         for addition in meanwhile:
@@ -158,23 +170,27 @@ class BucketWindow:
     def read_whole(self, names: Iterable[bytes]) -> None:
         """All minutes of these were read."""
         for name in names:
-            if name in self._series:
-                self._series[name].whole = True
+            if name in self._series and name not in self.given_up:
+                self._series[name].known_minutes = self._series[name].reach_minutes
 
     def posted(self, additions: Iterable[Addition]) -> None:
         """What this worker has just posted, so that it knows it before it reads it."""
         for addition in additions:
+            if addition.amount <= 0:
+                continue
             self._add(addition)
-            if self._asked and addition.amount > 0:
+            if self._asked:
                 self._meanwhile.append(addition)
 
     def value(self, series: bytes, key: str, first: int) -> int | None:
         """What the buckets from that minute on come to; None where nobody can vouch for it."""
         known = self._series.get(series)
-        if known is None or known.since_us is None or not known.whole or series in self.given_up:
+        if known is None or known.since_us is None or series in self.given_up:
             return None
-        hot_from = self._hot_from
-        if first * BUCKET_US < known.since_us or first < hot_from - known.reach_minutes:
+        hot_from, known_minutes = self._hot_from, known.known_minutes
+        if not known_minutes or first < hot_from - known_minutes:
+            return None
+        if first * BUCKET_US < known.since_us:
             return None
         minutes = known.minutes
         settled = known.settled.get((key, first))
@@ -188,7 +204,9 @@ class BucketWindow:
                 known.settled.clear()
             known.settled[key, first] = settled
         hot = 0
-        for minute in range(max(first, hot_from), known.newest + 1):
+        span = range(max(first, hot_from), known.newest + 1)
+        # A clock that is far ahead has made the newest minute one that is long to come.
+        for minute in span if len(span) <= len(minutes) else [m for m in minutes if m in span]:
             amounts = minutes.get(minute)
             if amounts is not None:
                 hot += amounts.get(key, 0)
@@ -206,5 +224,7 @@ class BucketWindow:
         while self.cells > self._cells_max:
             largest = max(self.series, key=lambda name: self._series[name].cells)
             self.given_up.add(largest)
-            self._series[largest].minutes.clear()
-            self._series[largest].settled.clear()
+            given_up = self._series[largest]
+            given_up.known_minutes = 0
+            given_up.minutes.clear()
+            given_up.settled.clear()

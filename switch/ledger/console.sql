@@ -48,11 +48,18 @@ update ledger.backtest
 set state = $2, result = $3::jsonb, ended_at = clock_timestamp()
 where backtest_id = $1 and state = 'running'
 
+-- name: cancel_backtest
+update ledger.backtest
+set state = 'cancelled', ended_at = clock_timestamp()
+where backtest_id = $1 and state = 'running'
+returning backtest_id, hash, from_date, to_date, closed_loop, actor, started_at, ended_at, state
+
+-- Of the whole day: one that was asked for before the day was over knows a part of it.
 -- name: backtest_of_day
 select result::text as result
 from ledger.backtest
 where hash = $1 and from_date = $2 and to_date = $2 and not closed_loop and state = 'done'
-  and result is not null
+  and result is not null and started_at >= $3
 order by backtest_id desc
 limit 1
 

@@ -7,7 +7,6 @@ say the same, and where it does not that is told.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from risk.facts import HISTORY_SECONDS_MAX, Facts, History, Totals, empty_histor
 from risk.findings import RulesetError
 from risk.lists import ListBook
 from risk.moments import service_day
-from risk.record import AssessedFacts, Assessment, Effect
+from risk.record import AssessedFacts, Assessment, Effect, medium_was_missing
 from risk.ruleset import Ruleset
 from risk.snooze import Snooze, compile_snoozes
 from risk.vocabulary import CURRENT_FACTS
@@ -31,7 +30,6 @@ from switch.ledger.rule_lists import book_fields
 from switch.ledger.rules_trail import Rows
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MEDIUM_MISSING = re.compile(r"\bmedium\b.* is missing")
 _QUERIES = sql.queries("explaining.sql")
 
 
@@ -58,8 +56,7 @@ async def rebuilt(rows: Rows, row: Any) -> Rebuilt | None:
     if row["ruleset"] != stored.ruleset_hash:
         return None
     facts = await _facts(rows, row, stored.facts, ruleset)
-    if any(_MEDIUM_MISSING.search(each.why) for each in stored.results):
-        # a counter that finds the card by its id knows no medium, and the row does not say so
+    if medium_was_missing(stored.results):
         facts.medium = ""
     facts.buckets = {
         feature.id: _number(stored.features.get(feature.id))

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from protocols.message import Kind, Outcome, Reply
+from risk.buckets import Buckets
 from switch.admission import STANDING_AFTER_NS, STANDING_WAIT_NS, Ticket
 from switch.calendar import BusinessCalendar
 from switch.clock import Clock
@@ -405,10 +406,8 @@ class Lane:
         postings: list[Posting] = []
         versions: dict[int, int] = {}
         for ticket, facts in zip(batch, loaded, strict=True):
-            posting = self._decide(ticket, facts, terms, moment)
+            posting = self._decide(ticket, facts, terms, moment, buckets)
             if posting is not None:
-                if buckets is not None:
-                    posting = counted(posting, facts, buckets)
                 writers.append(ticket)
                 postings.append(posting)
                 if facts.account is not None:
@@ -434,11 +433,14 @@ class Lane:
         return again + later
 
     def _decide(
-        self, ticket: Ticket, facts: Loaded, terms: Terms, moment: Moment
+        self, ticket: Ticket, facts: Loaded, terms: Terms, moment: Moment, buckets: Buckets | None
     ) -> Posting | None:
         """What to post for a ticket, or None where nothing is."""
         try:
-            return self._settling.decide(ticket, facts, terms, moment)
+            posting = self._settling.decide(ticket, facts, terms, moment)
+            if posting is None or buckets is None:
+                return posting
+            return counted(posting, facts, buckets)
         except Exception as fault:  # noqa: BLE001 - one message must not end all the others
             self._fault(ticket, fault=type(fault).__name__)
             return None

@@ -12,6 +12,7 @@ slices, for a gate must not wait for it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -27,9 +28,12 @@ CHANGED_SINCE_US = 600_000_000
 """How far back a look at a changed list goes: beyond any import and any difference of clocks."""
 LISTED_SINCE_US = 60_000_000
 """How far back a look at what rules listed goes: twice what a posting may take."""
-EVENTS_READ_MAX = 1_000
+REVISIONS_MAX = 500
+"""After more of them every list is read whole."""
 SLICE = 1_000
 """Entries read and put in at a time; they take two milliseconds."""
+PAGES_AT_ONCE = 20
+"""Slices of a large list after which what rules listed meanwhile is taken."""
 CHANGED_MAX = 2_000
 """Where more values of a list were touched, the list is read anew."""
 
@@ -62,15 +66,28 @@ class ListFeed:
         self._listed_us = 0
         self._revision = -1
 
-    def declare(self, fields: Mapping[str, ListField]) -> None:
+    def declare(self, fields: Mapping[str, ListField], *, live: bool = False) -> None:
         """Have the lists of a ruleset's text too, so that what rules put there is found.
 
-        What a list of the ledger holds stays as it is.
+        What a list of the ledger holds stays as it is; of the others, it is what the text of the
+        `live` ruleset says, whatever that of a draft or of an earlier one said.
         """
         for name, field in fields.items():
-            if name not in self.book.fields:
+            known = self.book.fields.get(name)
+            if known is None:
                 self.book.fields[name] = field
                 self._spans(name)
+            elif live and known != field and name not in self._written:
+                self.book.fields[name] = field
+                self._begin_anew(name)
+
+    def _begin_anew(self, name: str) -> None:
+        """Empty a list that holds something else now; the next look takes what rules put there."""
+        self._standing.pop(name, None)
+        self._made.pop(name, None)
+        self._spans(name)
+        self._seen = {key: until_us for key, until_us in self._seen.items() if key[2] != name}
+        self._listed_us = 0
 
     async def follow(self, rows: Rows, revision: int, now_us: int) -> None:
         """Take what changed in the lists up to a revision of the ledger's rules."""
@@ -78,7 +95,7 @@ class ListFeed:
         recent = self._recent(revision, now_us)
         changed: set[str] = set()
         if recent:
-            found = await _asked(rows, "changed_lists", self._revision, EVENTS_READ_MAX)
+            found = await _asked(rows, "changed_lists", self._revision)
             changed = {row["name"] for row in found}
         for row in lists:
             name = row["name"]
@@ -89,6 +106,13 @@ class ListFeed:
             elif name in changed:
                 await self._take_changed(rows, name, now_us)
         self._looked_us, self._revision = now_us, revision
+
+    def unchanged(self, now_us: int) -> None:
+        """The ledger's revision is still that which was followed last.
+
+        So the next change is looked for from now on, and not by reading every list whole.
+        """
+        self._looked_us = now_us
 
     async def listings(self, rows: Rows, now_us: int) -> None:
         """Take what rules listed since the last look."""
@@ -116,19 +140,22 @@ class ListFeed:
 
     def _recent(self, revision: int, now_us: int) -> bool:
         """Whether what changed since the last look can be told from when it was written."""
-        few = 0 <= self._revision <= revision <= self._revision + EVENTS_READ_MAX // 2
+        few = 0 <= self._revision <= revision <= self._revision + REVISIONS_MAX
         return few and now_us - self._looked_us < CHANGED_SINCE_US // 2
 
     async def _take_whole(self, rows: Rows, name: str, now_us: int) -> None:
         spans: Spans = {}
         after: tuple[str, int] = ("", 0)
-        while True:
+        for page in itertools.count(1):
             found = await _asked(rows, "entries", name, now_us, *after, SLICE)
             for row in found:
                 spans.setdefault(self._value(name, row["value"]), []).append(_span(row))
             if len(found) < SLICE:
                 break
             after = found[-1]["value"], found[-1]["entry_id"]
+            if self._listed_us and page % PAGES_AT_ONCE == 0:
+                # What rules list is in force in two seconds, however long this list takes.
+                await self.listings(rows, now_us)
         for value, made in self._made.get(name, {}).items():
             spans.setdefault(value, []).extend(made)
         before = self._standing.get(name, {})

@@ -1,6 +1,7 @@
 """Pauses a rule that declines far more than its forecast, before a person has to notice.
 
-One worker does this for all, by what all of them counted since the ruleset was promoted
+One worker does this for all, by what all of them counted since the ruleset was promoted, of the
+last week at most: what was right for months says little of today, and is much to add up
 (`risk/pause.py` judges). A rule without a forecast is let be: there is nothing to exceed. A red
 rule is law or a stolen card and is only alarmed about. Where a person ended a pause, the rule
 begins anew from what it had come to when that was first seen.

@@ -14,6 +14,7 @@ from switch.config import Config, ConfigError, acquirers
 from switch.ledger import migrate, partitions, rulesets, sql
 from switch.ledger.bridge import Connection
 from switch.ledger.cards import card_key_fingerprint
+from switch.ledger.rules_in_force import RulesetUnfit
 from switch.ledger.ruleset_views import LIVE
 from switch.terms import ruleset_text
 
@@ -41,8 +42,8 @@ async def prepare(
     Several processes may do this at once. With `migrating` False a ledger that lacks a
     migration is refused, so that starting a newer switch never changes a production schema
     by surprise. Raises LedgerUnfit (a server that may lose money, a ledger begun with other
-    settings or another key, an older or a newer ledger), and what `ruleset_text` and
-    `load_ruleset` raise for the ruleset of a fresh ledger.
+    settings or another key, an older or a newer ledger, a live ruleset of a newer version), and
+    what `ruleset_text` and `load_ruleset` raise for the ruleset of a fresh ledger.
     """
     await migrate.assert_durable(connection)
     if migrating:
@@ -66,7 +67,8 @@ async def prepare(
     today = BusinessCalendar(ledger.time_zone, ledger.cut_off).business_date(now_us)
     days = await partitions.make_ahead(connection, today, ledger.partitions_ahead_days)
     begun = await _first_ruleset(connection, config, now_us)
-    return Prepared(applied, days, begun, await _notices(connection, config))
+    live = await _live(connection)
+    return Prepared(applied, days, begun, _notices(config, live))
 
 
 async def _first_ruleset(connection: Connection, config: Config, now_us: int) -> str | None:
@@ -78,19 +80,34 @@ async def _first_ruleset(connection: Connection, config: Config, now_us: int) ->
     return await rulesets.bootstrap(connection, ruleset, source, now_us)
 
 
-async def _notices(connection: Connection, config: Config) -> tuple[str, ...]:
+async def _live(connection: Connection) -> str:
+    """The hash of the live ruleset, '' where there is none. Raises RulesetUnfit.
+
+    It is told here, once, what would keep each worker from starting.
+    """
+    try:
+        hash = (await rulesets.found(connection, LIVE)).hash
+    except rulesets.RulesetUnknown:
+        return ""
+    try:
+        (await rulesets.text(connection, hash)).ruleset()
+    except msgspec.DecodeError:
+        raise RulesetUnfit(hash) from None
+    return hash
+
+
+def _notices(config: Config, live: str) -> tuple[str, ...]:
     """A configured ruleset that is not the one that decides is likely to be a mistake."""
-    if not config.rules.file:
+    if not (config.rules.file and live):
         return ()
-    live = await rulesets.found(connection, LIVE)
     try:
         configured = ruleset_hash(load_ruleset(ruleset_text(config), config.rules.file))
     except (ConfigError, RulesetError):
         configured = ""
-    if configured == live.hash:
+    if configured == live:
         return ()
     return (
-        f"the ledger's live ruleset {live.hash[:8]} decides, and not the one of [rules] file; "
+        f"the ledger's live ruleset {live[:8]} decides, and not the one of [rules] file; "
         "to change it run `citycard rules new FILE`, then have it approved and promoted",
     )
 

@@ -131,4 +131,4 @@ async def _why_none(rows: Rows, authorization_id: int, queue: str) -> str:
     for known in await of_authorization(rows, authorization_id):
         if queue in ("", known.queue):
             return f"this review was closed as {known.verdict} before; a verdict stays"
-    return "no such review waits; `citycard review list` shows those that do"
+    return "no such review waits; look at the list of open reviews"

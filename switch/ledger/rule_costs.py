@@ -3,7 +3,10 @@
 Of the requests that are assessed a few are kept, and their rules timed one by one afterwards,
 when the answer has been given: many of the first ones after a change, then one of 64. Each rule
 is timed twice and the shorter time counts, so that a rule is not blamed for what happened to
-run beside it. What is cut out stays so in this process until another ruleset comes; other
+run beside it. Nor is it for the card: a request with a long history counts as several, or whoever
+pays hundreds of times with one card would have the rules against that cut out. Nor for the
+machine: where half of the rules take long, only what takes far longer than they do is cut out.
+What is cut out stays so in this process until another ruleset comes; other
 workers judge for themselves, since their processors may be faster.
 """
 
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from statistics import median_low
 
 import anyio.lowlevel
 import msgspec
@@ -33,6 +37,11 @@ AT_FIRST = 1_024
 SAMPLES_WAITING_MAX = 32
 MEASURED_MAX = 4_096
 """Evaluations after which the older half counts no more: costs change with what cards do."""
+EVENTS_EACH = 64
+"""A request counts once more for each so many events of its history, which counters go through."""
+OUTLIER_FACTOR = 8
+"""A rule takes too long only if it takes so many times what the middle one of its ruleset takes,
+or so many times the configured limit, however long the others take."""
 TURN_NS_MAX = 5_000_000
 """How long one turn of measuring may take; what is left waits for the next one."""
 CALL_SECONDS_MAX = 10.0
@@ -151,9 +160,10 @@ class RuleCosts:
         first = measure_rules(ruleset, facts, self._clock_ns)
         second = measure_rules(ruleset, facts, self._clock_ns)
         totals = self._measured.setdefault(ruleset.hash, {})
+        times = 1 + len(facts.history.at_us) // EVENTS_EACH
         for rule_id, one in first.items():
             shorter = min(one, second[rule_id], key=lambda each: each.total_ns)
-            total = totals.get(rule_id, Measured(0, 0)).plus(shorter)
+            total = totals.get(rule_id, Measured(0, 0)).plus(Measured(times, shorter.total_ns))
             if total.evaluations >= MEASURED_MAX:
                 total = Measured(total.evaluations // 2, total.total_ns // 2)
             totals[rule_id] = total
@@ -164,7 +174,8 @@ class RuleCosts:
         cut = self._cut.setdefault(name, {})
         let_be: dict[str, CutOut] = {}
         news = False
-        for verdict in judge(self._measured[name], self._stages.get(name, {}), self._policy):
+        measured = self._measured[name]
+        for verdict in judge(measured, self._stages.get(name, {}), self._policy_of(measured)):
             known = cut if verdict.cut else self._let_be.get(name, {})
             if verdict.rule_id not in known and verdict.rule_id not in cut:
                 _log.error(
@@ -185,6 +196,13 @@ class RuleCosts:
                 let_be[verdict.rule_id] = verdict
         self._let_be[name] = let_be
         return news
+
+    def _policy_of(self, measured: Mapping[str, Measured]) -> CutOutPolicy:
+        """The configured limit, or a higher one where the machine is slow."""
+        limit_ns = self._policy.rule_ns_max
+        middle_ns = median_low(total_ns // n for n, total_ns in measured.values())
+        slow_ns = min(middle_ns, limit_ns) * OUTLIER_FACTOR
+        return self._policy._replace(rule_ns_max=max(limit_ns, slow_ns))
 
     def _tell(self) -> None:
         self._metrics.rules.overrun(

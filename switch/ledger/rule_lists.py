@@ -385,7 +385,7 @@ def _checked(each: NewEntry, field: str, now_us: int, count: int) -> NewEntry:
     earliest_us = takes_effect_us(now_us, count)
     from_us = max(earliest_us, each.from_us or 0)
     if each.until_us is not None and each.until_us <= from_us:
-        raise ActRejected("an entry ends before it begins, or before now; give a later --until")
+        raise ActRejected("an entry ends before it begins, or before now; give a later end")
     value = valid_value(field, each.value)
     return NewEntry(value, words(each.reason, "reason"), from_us, each.until_us)
 

@@ -60,7 +60,7 @@ async def pause_rule(
             raise ActRefused(
                 Refusal.NOT_IN_FORCE,
                 f"neither the live ruleset nor the canary has a rule {_shown(rule_id)}; "
-                "see `rules show live`",
+                "look at the rules of the live ruleset",
             )
         rows = await connection.fetch(
             _QUERIES["pause_rule"], rule_id, versions, actor, reason, automatic

@@ -164,6 +164,8 @@ class RulesFollower:
         if revision != self._taken:
             await self._feed.follow(connection, revision, now_us)
             self._standing = await self._in_force.read(connection, revision, now_us)
+        else:
+            self._feed.unchanged(now_us)
         # Before composing: a list that only rules fill is declared by its first entry.
         await self._feed.listings(connection, now_us)
         self._metrics.rules.looked(revision, now_us)

@@ -23,9 +23,8 @@ limit $2
 select name, field from ledger.rule_list order by name
 
 -- name: changed_lists
--- Lists that the audit trail says were changed since a revision, among its newest events.
-select distinct substr(subject, 6) as name
-from (select subject, revision from ledger.rules_event order by event_id desc limit $2) newest
+-- Lists that the audit trail says were changed since a revision.
+select distinct substr(subject, 6) as name from ledger.rules_event
 where revision > $1 and subject like 'list %'
 
 -- name: entries

@@ -27,6 +27,7 @@ from risk.snooze import SNOOZES_MAX, Snoozed
 from switch.ledger import sql
 from switch.ledger.failures import guarded
 from switch.ledger.list_feed import CALL_SECONDS_MAX, ListFeed, Rows
+from switch.ledger.migrate import LedgerUnfit
 from switch.ledger.rule_costs import RuleCosts, SampledDeployment
 
 LIVE, CANARY, SHADOW = "live", "canary", "shadow"
@@ -36,8 +37,14 @@ HOTLIST = "hotlist"
 _QUERIES = sql.queries("rules_follower.sql")
 
 
-class RulesetUnfit(Exception):
+class RulesetUnfit(LedgerUnfit):
     """The live ruleset cannot be read or compiled by this version; the text says which one."""
+
+    def __init__(self, hash: str) -> None:
+        super().__init__(
+            f"this version cannot use the live ruleset {hash[:12]}; "
+            "run the version that promoted it, or roll back to an earlier ruleset"
+        )
 
 
 class StandingRuleset(NamedTuple):
@@ -141,13 +148,16 @@ class RulesInForce:
         self._keep(each.hash for each in chosen)
         for each in chosen:
             self._take_text(each)
+        for each in chosen:
+            if each.state == LIVE and (text := self._texts.get(each.hash)) is not None:
+                self._feed.declare({named.name: named.field for named in text.lists}, live=True)
         ready = {each.hash: self._compiled(each.hash) for each in chosen}
         live = next((each for each in chosen if each.state == LIVE), None)
         if live is None:
             return None
         kept = {name: each for name, each in ready.items() if each is not None}
         if live.hash not in kept:
-            raise RulesetUnfit(f"this version cannot use the live ruleset {live.hash[:12]}")
+            raise RulesetUnfit(live.hash)
 
         snoozed = _snoozed(standing.snoozes)
 
@@ -207,12 +217,14 @@ class RulesInForce:
             return kept
         try:
             compiled = compile_ruleset(ruleset, book=self._feed.book)
-        except RulesetError:
+            # Under the name that it was approved by: this version may spell out more defaults.
+            compiled.hash = name
+            table = RuleTable(_by_kind(compiled), {rule.id: rule.stage for rule in ruleset.rules})
+            kept = _Kept(ruleset, in_force(ruleset, compiled), fields, table)
+        except (RulesetError, LookupError, ValueError):
+            # Also what this machine lacks, such as a time zone: a draft holds up nobody.
             return None
-        # Under the name that it was approved by: this version may spell out more defaults.
-        compiled.hash = name
-        table = RuleTable(_by_kind(compiled), {rule.id: rule.stage for rule in ruleset.rules})
-        kept = self._kept[name] = _Kept(ruleset, in_force(ruleset, compiled), fields, table)
+        self._kept[name] = kept
         return kept
 
     def _dressed(self, kept: _Kept, snoozed: Snoozed, pauses: Sequence[Paused]) -> InForce:

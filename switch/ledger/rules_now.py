@@ -39,4 +39,5 @@ async def deployment_now(rows: Rows, now_us: int) -> Deployment | None:
     standing = await in_force.read(rows, row["revision"], now_us)
     await feed.listings(rows, now_us)
     composed = await anyio.to_thread.run_sync(in_force.composed, standing)
+    await feed.listings(rows, now_us)  # of a list that holds something else than it did before
     return composed.deployment if composed is not None else None

@@ -228,7 +228,7 @@ async def _approve(act: _Act) -> None:
 async def _one_canary(act: _Act) -> None:
     if act.percent is None or not 1 <= act.percent <= 99:
         raise ActRefused(
-            Refusal.PERCENT, "a canary is for 1 to 99 percent of the cards; give --percent"
+            Refusal.PERCENT, "a canary is for 1 to 99 percent of the cards; give the percentage"
         )
     for other in await _in_state(act.connection, CANARY):
         if other != act.ruleset.hash:

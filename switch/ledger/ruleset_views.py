@@ -68,16 +68,16 @@ async def found(rows: Rows, reference: str) -> RulesetView:
     if reference not in (LIVE, CANARY) and _PREFIX.match(reference) is None:
         raise RulesetUnknown(
             "that is no reference to a ruleset; give live, canary, or the first "
-            f"{PREFIX_CHARACTERS_MIN} or more hex digits of a hash that `rules list` shows"
+            f"{PREFIX_CHARACTERS_MIN} or more hex digits of a hash, as in the list of rulesets"
         )
     rows_found = await rows.fetch(_QUERIES["rulesets"], reference, 2)
     if len(rows_found) > 1:
         raise RulesetUnknown(f"several rulesets begin with {reference}; give more of the hash")
     if not rows_found:
         raise RulesetUnknown(
-            f"there is no {reference} ruleset; see `rules list`"
+            f"there is no {reference} ruleset; look at the list of rulesets"
             if reference in (LIVE, CANARY)
-            else f"no ruleset begins with {reference[:12]}; see `rules list`"
+            else f"no ruleset begins with {reference[:12]}; look at the list of rulesets"
         )
     return _view(rows_found[0])
 
@@ -86,7 +86,7 @@ async def text(rows: Rows, hash: str) -> StoredRuleset:
     """The text of a ruleset by its whole hash. Raises RulesetUnknown."""
     rows_found = await rows.fetch(_QUERIES["ruleset_text"], hash)
     if not rows_found:
-        raise RulesetUnknown(f"no ruleset has the hash {hash[:12]}; see `rules list`")
+        raise RulesetUnknown(f"no ruleset has the hash {hash[:12]}; look at the list of rulesets")
     return StoredRuleset(**dict(rows_found[0]))
 
 

@@ -70,8 +70,6 @@ __all__ = [
 ]
 
 TITLE_CHARACTERS_MAX = 120
-APPROVED_STATES = frozenset({"approved", "canary", LIVE, "retired"})
-"""Whoever wrote these was checked by another: their authors do not count for what follows."""
 _QUERIES = sql.queries("rulesets.sql")
 
 
@@ -107,7 +105,7 @@ async def add(
             await connection.fetch(
                 _QUERIES["add_ruleset"], hash, canonical, source, title, ancestor.hash, "draft"
             )
-            authors = {actor} | (set() if _was_approved(ancestor) else set(ancestor.authors))
+            authors = {actor} | (set() if _was_checked(ancestor) else set(ancestor.authors))
             await _written(connection, hash, authors, actor, title, revision)
         else:
             approved_it = await connection.fetch(_QUERIES["approved_by"], hash, actor)
@@ -167,8 +165,10 @@ async def _written(
     )
 
 
-def _was_approved(ancestor: RulesetView) -> bool:
-    return ancestor.was_live or ancestor.state in APPROVED_STATES
+def _was_checked(ancestor: RulesetView) -> bool:
+    """Whether another has answered for its authors' work, so that they count no more for what
+    follows. An approval by itself is not enough: it may still be taken back."""
+    return ancestor.was_live or ancestor.state == LIVE
 
 
 def _sound(ruleset: Ruleset, source: str, title: str, outside: Mapping[str, ListField]) -> None:

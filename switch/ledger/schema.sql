@@ -790,6 +790,12 @@ begin
         raise exception '% wrote ruleset % and cannot approve it; ask another approver',
             new.approver, left(new.hash, 8) using errcode = 'restrict_violation';
     end if;
+    if not exists (select 1 from ledger.ruleset_author a where a.hash = new.hash) then
+        raise exception 'nobody wrote ruleset %, so nobody can approve it', left(new.hash, 8)
+            using errcode = 'restrict_violation';
+    end if;
+    -- one that says it is of later would be good for a later move too
+    new.approved_at := clock_timestamp();
     return new;
 end $$;
 create trigger ruleset_approval_four_eyes before insert on ledger.ruleset_approval
@@ -832,11 +838,15 @@ create trigger ruleset_immutable before update or delete on ledger.ruleset
 create function ledger.refuse_other_move() returns trigger language plpgsql as $$
 begin
     if tg_op = 'INSERT' then
-        if new.state in ('approved', 'canary', 'live') and exists (select 1 from ledger.ruleset) then
+        if (new.state <> 'draft' or new.was_live) and exists (select 1 from ledger.ruleset) then
             raise exception 'a ruleset begins as a draft; submit it and have it approved'
                 using errcode = 'restrict_violation';
         end if;
         return new;
+    end if;
+    if new.was_live <> old.was_live and not (new.was_live and new.state = 'live') then
+        raise exception 'ruleset % was live when it was promoted, and at no other time',
+            left(new.hash, 8) using errcode = 'restrict_violation';
     end if;
     if new.state = old.state then
         return new;
@@ -876,6 +886,7 @@ create table ledger.rules_event (
     revision   bigint not null
 );
 create index rules_event_subject on ledger.rules_event (subject, event_id);
+create index rules_event_revision on ledger.rules_event (revision);
 create trigger rules_event_append_only before update or delete on ledger.rules_event
     for each row execute function ledger.refuse_change();
 
@@ -1030,6 +1041,7 @@ create table ledger.rule_statistic (
     lost_minor   bigint not null default 0,
     primary key (hash, rule_id, rule_version, mode, hour, slot)
 );
+create index rule_statistic_hour on ledger.rule_statistic (hash, mode, hour);
 
 -- A bounded number of authorizations that a shadow ruleset would have decided otherwise.
 create table ledger.shadow_example (

@@ -63,7 +63,7 @@ async def add(
     by, said = words(author, "author", AUTHOR_CHARACTERS_MAX), words(reason, "reason")
     from_us = takes_effect_us(now_us)
     if not from_us < until_us <= from_us + SNOOZE_US_MAX:
-        raise ActRejected("a snooze ends after it began and within a year; give another --until")
+        raise ActRejected("a snooze ends after it began and within a year; give another end")
     async with transaction(connection):
         await _require_snoozable(connection, rule_id)
         if not await connection.fetchval(_QUERIES["card_exists"], card_id):

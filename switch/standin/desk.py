@@ -24,7 +24,7 @@ from switch.config_trouble import Standin, StandinPolicy
 from switch.decide import Terms, auth_code_of, moment_at, rrn_of
 from switch.logs import get as get_log
 from switch.standin.advice import Sealer
-from switch.standin.hotlist import hotlist_of
+from switch.standin.hotlist import hotlist_of, nobody
 from switch.standin.policy import SALE_KINDS, CardStanding, Refusal, refusal_of
 from switch.standin.rows import Answer, Offer, Verdict, View, Withdrawal
 from switch.standin.spool import Spool
@@ -61,10 +61,6 @@ FORGOTTEN_ON = frozenset(
 """Answers of the ledger after which a card is not known to be good any more."""
 
 _log = get_log("standin")
-
-
-def _nobody_hotlisted(_medium: int | str, _now_us: int) -> bool:
-    return False
 
 
 class Desk:
@@ -112,7 +108,7 @@ class Desk:
     def follow(self, terms: Terms, hotlisted: Lookup | None) -> None:
         """Stand in by these terms from now on, and by the hotlist that rules look into."""
         self._terms = terms
-        self._hotlisted = hotlisted or _nobody_hotlisted
+        self._hotlisted = hotlisted or nobody
 
     def owes(self, medium: bytes) -> bool:
         """Whether postings of this card are still to come: then it is the desk's."""
@@ -130,6 +126,10 @@ class Desk:
         self._waiting.append((ticket, medium))
         self._pending[medium] += 1
         self._arrived.set()
+
+    def forget(self, medium: bytes) -> None:
+        """Stand in for this card only after the ledger has approved it once more."""
+        self._seen.pop(medium, None)
 
     def seen(self, ticket: Ticket, medium: bytes) -> None:
         """Remember a card that the ledger approved, forget one that it found to be bad."""

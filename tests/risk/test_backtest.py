@@ -12,16 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.message import Kind, Outcome
+from protocols.message import Kind, Outcome, Segment
 from risk.backtest import HistoryRow, Replay, Subject, alike
 from risk.backtest_places import PlaceHistory, place_query
 from risk.backtest_probes import Probes, limits_around
 from risk.backtest_report import Ran, bin_edges, quantile, report
 from risk.backtest_tally import Tally, binned
-from risk.buckets import PlaceEvent, bucket_values
+from risk.buckets import PlaceEvent, bucket_values, series_of
 from risk.check import first_ruleset, load_ruleset
 from risk.compile import compile_ruleset
 from risk.record import AssessedFacts, Assessment, Effect, RuleResult, encode_results
+from risk.rules import Stage
 from risk.ruleset import Ruleset, ruleset_hash
 
 DAY = date(2026, 3, 31)
@@ -32,6 +33,20 @@ SETTINGS = """
 time_zone = "Asia/Shanghai"
 service_day_start = "00:00"
 currency = "156"
+"""
+STOLEN = """
+[[lists]]
+name = "hotlist"
+field = "medium"
+entries = []
+
+[[rules]]
+id = "stolen"
+version = 1
+name = "Stolen"
+stage = "red"
+when = { fact = "medium", op = "in_list", list = "hotlist" }
+then = { decline = "hotlisted", reason = "stolen" }
 """
 PACED = """
 [[features]]
@@ -188,6 +203,19 @@ def test_a_rule_that_was_paused_when_the_row_was_decided_is_paused_again() -> No
     rows = [row(n, n / 10, ruleset=hash_, rule_results=idle) for n in range(5)]
     tally = replayed(tested, rows)
     assert (tally.agreement_rows, tally.agreement_equal, tally.gained) == (5, 5, 0)
+
+
+def test_a_request_whose_medium_nobody_knew_is_replayed_without_one() -> None:
+    """A load at a counter finds the card by its id; the row's card has a medium all the same."""
+    tested = ruleset(STOLEN)
+    hash_ = ruleset_hash(tested)
+    unknown = RuleResult("stolen", 1, Stage.RED, Effect.UNKNOWN, why="medium is missing")
+    rows = [
+        row(1, 0, ruleset=hash_, rule_results=stored(ruleset_hash=hash_, results=(unknown,))),
+        row(2, 1, ruleset=hash_, rule_results=stored(ruleset_hash=hash_)),
+    ]
+    tally = replayed(tested, rows)
+    assert (tally.agreement_rows, tally.agreement_equal) == (2, 2)
 
 
 OPERATIONS = st.sampled_from(["gt", "ge", "lt", "le"])
@@ -391,6 +419,31 @@ def test_a_recount_is_what_the_buckets_would_have_said(
         and all(e is not other for _, other in taken)
     )  # fmt: skip
     assert found == {"tries": tries, "sold": sold}
+
+
+def test_a_busy_place_is_recounted_on_each_of_several_days() -> None:
+    """Days are fed ahead of the rows that ask for them."""
+    (feature,) = ruleset(PLACES).features[1:]
+    places, day_us = PlaceHistory([feature]), 24 * 60 * MINUTE_US
+    for minute in range(3 * 24 * 60):
+        for second in range(3):
+            at_us = NOON_US + minute * MINUTE_US + second * 1_000_000
+            places.happened(
+                PlaceEvent(
+                    at_us, "shops", "M1", "T1", 1, Kind.PURCHASE, 7, Outcome.APPROVED,
+                    Segment.RETAIL, "5411",
+                ),
+                at_us,
+            )  # fmt: skip
+    series = series_of(feature)
+
+    def of_an_hour(day: int) -> int:
+        now_us = NOON_US + day * day_us + 60 * MINUTE_US
+        return places.read(series, "shops/M1", now_us // MINUTE_US - 60, now_us)
+
+    assert [of_an_hour(day) for day in range(3)] == [60 * 3 * 7] * 3
+    places.forget(NOON_US + 2 * day_us)
+    assert [of_an_hour(day) for day in range(3)] == [0, 0, 60 * 3 * 7]
 
 
 def test_a_stored_value_of_a_place_is_used_and_compared_with_a_recount() -> None:

@@ -119,13 +119,13 @@ class Edge:
         self._under_way += 1
         try:
             caller = await self._caller(scope, received_ns)
-            if isinstance(caller, Problem):
-                await told(send, caller)
+            if not isinstance(caller, Problem):
+                scope["state"]["caller"] = caller
+                await self._app(scope, self._in_time(body, caller, scope["method"]), send)
                 return
-            scope["state"]["caller"] = caller
-            await self._app(scope, self._in_time(body, caller, scope["method"]), send)
         finally:
             self._under_way -= 1
+        await told(send, caller)  # hears the peer out: a stranger holds nobody's place by that
 
     async def _caller(self, scope: Scope, received_ns: int) -> Caller | Problem:
         budget_ms = self._api.budget_ms

@@ -83,11 +83,13 @@ class HttpPort:
         self._ended = anyio.Event()
         self._graceful_seconds = LAST_WORDS_SECONDS
 
-    def open(self, host: str, port: int) -> int:
-        """Bind; the port that it has. Raises OSError where it is not to be had."""
+    def open(self, host: str, port: int, *, shared: bool = True) -> int:
+        """Bind; the port that it has. Raises OSError where it is not to be had, and where it is
+        not `shared` with other processes also if one of them has it."""
         listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.setblocking(False)
         try:

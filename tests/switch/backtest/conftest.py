@@ -356,6 +356,19 @@ class Traffic:
         self._sent += made
         return [(self._dice.randrange(2), request) for request in made]
 
+    def openers(self) -> list[list[tuple[int, Request]]]:
+        """Step by step: money for each card, a ride and a sale of each, and the sale voided."""
+        cards = self._city.numbers
+        loads = [
+            self._request(Kind.LOAD, 500, purse=purse, card=card)
+            for card in cards
+            for purse in ("GEN", "TRN")
+        ]
+        sales = [self._request(Kind.PURCHASE, 100, card=card) for card in cards]
+        voids = [self._linked(Kind.VOID, sale, terminal=sale.terminal) for sale in sales]
+        steps = [loads, [self._tap(card=card) for card in cards], sales, voids]
+        return [[(number % 2, request) for request in step] for number, step in enumerate(steps)]
+
     def _message(self) -> Request:
         what = self._dice.random()
         if what < 0.50 or len(self._sent) < 20:
@@ -380,18 +393,18 @@ class Traffic:
     def _sale(self) -> Request:
         return self._request(Kind.PURCHASE, self._amount())
 
-    def _tap(self) -> Request:
+    def _tap(self, **said: Any) -> Request:
         now_us = self._city.workers[0].clock.now_us()
         stop = self._dice.choice(("S01", "S02", ""))
         tap = Tap(Mode.BUS, "7", stop, self._dice.choice(("V1", "V2")), now_us)
         return self._request(
-            Kind.FARE, 200, segment=Segment.TRANSIT, mcc="4111", tap=tap, venue="bus"
+            Kind.FARE, 200, segment=Segment.TRANSIT, mcc="4111", tap=tap, venue="bus", **said
         )
 
-    def _linked(self, kind: Kind, target: Request) -> Request:
+    def _linked(self, kind: Kind, target: Request, **said: Any) -> Request:
         minor = target.amount.amount_minor
         original = OriginalReference(key=target.key)
-        return self._request(kind, minor, card=target.card, original=original)
+        return self._request(kind, minor, card=target.card, original=original, **said)
 
     def _request(self, kind: Kind, amount_minor: int, **said: Any) -> Request:
         self._number += 1

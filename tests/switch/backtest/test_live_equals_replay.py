@@ -36,6 +36,8 @@ async def _live(city: City, seed: int) -> None:
     traffic = Traffic(city, seed)
     loads = [request for request in traffic.burst(30) if request[1].kind.value == "load"]
     await city.answered(loads)
+    for step in traffic.openers():
+        await city.answered(step)
     city.deploy()
     for number in range(BURSTS):
         if number == 5:

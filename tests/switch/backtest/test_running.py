@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,8 @@ def test_a_draft_in_a_file_is_compared_with_what_was_answered(
         (["live", "--from", "2026-13-01"], 2, "--from is not a date"),
         (["live", "--from", "2026-03-02", "--to", "2026-03-01"], 1, "turn --from and --to around"),
         (["live", "--from", "2020-01-01", "--to", "2020-01-02"], 1, "has no history"),
+        (["live", "--from", f"{today() + timedelta(1)}"], 1, "has no history"),
+        (["live", "--from", "0001-01-01", "--to", "0001-01-02"], 1, "no ledger has days before"),
         (["live", "--workers", "65"], 2, "--workers is out of range"),
         (["no-such.toml"], 2, "cannot be read"),
     ],

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from switch.clock import SystemClock
 from switch.console.access import Gate
+from switch.console.edge import AT_ONCE_MAX
 from switch.console.ledger import console_ledger
 from switch.console.problems import Fault, Refused
 from switch.ledger import bridge, operators
@@ -90,3 +93,15 @@ async def test_wrong_tokens_are_bounded_and_good_ones_are_not(served: Served) ->
     assert await told(served.tokens["viewer"]) == "viewer.one", "it was good before"
     assert await told(served.tokens["author"]) is Fault.TOO_MANY, "it is not known here yet"
     assert await told(served.tokens["author"], "192.0.2.2") == "author.one"
+
+
+def test_strangers_who_send_no_body_take_nobodys_place(served: Served) -> None:
+    head = "POST /v1/rulesets/check HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n"
+    with ExitStack() as stack:
+        for _ in range(AT_ONCE_MAX + 1):
+            stranger = socket.create_connection(("127.0.0.1", served.port), PATIENCE_SECONDS)
+            stack.enter_context(stranger)
+            stranger.sendall(head.encode("ascii"))
+            assert b" 401 " in stranger.recv(4096)
+        with served.client("viewer") as client:
+            assert client.get("/v1/me").status_code == 200, "while all of them are heard out"

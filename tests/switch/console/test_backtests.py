@@ -8,6 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 import pytest
 
 from protocols.message import Outcome
@@ -19,6 +20,7 @@ from switch.config import Config
 from switch.console.backtest_queue import QUEUED_MAX, BacktestQueue, Job
 from switch.console.ledger import console_ledger
 from switch.console.problems import Refused
+from switch.ledger.failures import LedgerLost
 from tests.switch.console.conftest import PATIENCE_SECONDS, empty_result
 
 if TYPE_CHECKING:
@@ -120,6 +122,41 @@ def test_a_backtest_from_asking_to_submitting(served: Served, day: date) -> None
     assert event["detail"]["backtest"]["approved_declined"] == ROWS
 
 
+def test_what_was_found_before_the_day_was_over_is_no_backtest_of_it(
+    served: Served, day: date
+) -> None:
+    """Of the morning alone a ruleset may look harmless; submitting judges the whole day."""
+    hash_ = drafted(served)
+    result = msgspec.structs.replace(empty_result(hash_), from_date=day, to_date=day)
+    served.fetch(
+        "insert into ledger.backtest"
+        " (hash, from_date, to_date, closed_loop, actor, state, result, started_at)"
+        " values ($1, $2, $2, false, 'x', 'done', $3::jsonb,"
+        "         $2::date::timestamp at time zone 'Asia/Shanghai' + interval '9 hours')",
+        hash_,
+        day,
+        msgspec.json.encode(result).decode(),
+    )
+    with served.client("author") as client:
+        refused = client.post(f"/v1/rulesets/{hash_}/submit", json={})
+    assert refused.status_code == 409, refused.text
+    assert f"declined {ROWS} of the {ROWS}" in refused.json()["detail"]
+
+
+def test_one_that_no_console_runs_any_more_can_be_cancelled(served: Served) -> None:
+    (row,) = served.fetch(
+        "insert into ledger.backtest (hash, from_date, to_date, closed_loop, actor)"
+        " values ($1, '2026-01-01', '2026-01-01', false, 'x') returning backtest_id",
+        served.live,
+    )
+    path = f"/v1/backtests/{row['backtest_id']}"
+    with served.client("analyst") as client:
+        assert client.get(path).json()["state"] == "running", "as whoever was killed left it"
+        cancelled = client.delete(path)
+        assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+        assert client.delete(path).status_code == 409
+
+
 def test_submitting_asks_for_the_backtest_itself(served: Served, day: date) -> None:
     hash_ = served.drafted()
     with served.client("author") as client:
@@ -174,7 +211,26 @@ async def test_the_queue_is_bounded_and_each_can_be_cancelled(served: Served) ->
             while len(queue) > 0:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
         assert await refused(queue.cancel(jobs[0].backtest_id)) == 409, "it has ended"
-        last = await queue.ask(served.live, days, "x")
+        last = [await queue.ask(served.live, days, "x") for _ in range(3)]
         tasks.cancel_scope.cancel()
-    assert (await queue.one(last.backtest_id)).state == "cancelled", "the console ended"
+    states = {(await queue.one(each.backtest_id)).state for each in last}
+    assert states == {"cancelled"}, "the console ended: at work or waiting"
+    ledger.close()
+
+
+async def test_a_ledger_that_is_away_is_no_fault_of_the_console(served: Served) -> None:
+    async def lost(_job: Job) -> BacktestResult:
+        raise LedgerLost("no answer")
+
+    ledger = console_ledger(served.database, PATIENCE_SECONDS)
+    queue = BacktestQueue(ledger, lost)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(queue.run)
+        day = date(2026, 1, 1)
+        asked = await queue.ask(served.live, (day, day), "x")
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while (told := await queue.one(asked.backtest_id)).state != "failed":  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+        assert told.why == "the ledger was away; ask for it again once it is back"
+        tasks.cancel_scope.cancel()
     ledger.close()

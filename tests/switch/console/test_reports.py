@@ -48,3 +48,11 @@ def test_a_report_is_made_when_somebody_looks(served: Served) -> None:
         for name in ("nothing.csv", "..%2f..%2fetc%2fpasswd", "result.exe", ".hidden"):
             assert client.get(f"{path}/{name}").status_code == 404, name
         assert client.get("/v1/backtests/99999/report/").status_code == 404
+        # a ledger that was made anew counts its backtests from 1 again
+        other = msgspec.structs.replace(result, title="another ledger's")
+        served.fetch(
+            "update ledger.backtest set result = $2::jsonb where backtest_id = $1",
+            row["backtest_id"],
+            msgspec.json.encode(other).decode(),
+        )
+        assert "another ledger" in client.get(f"{path}/").text

@@ -107,6 +107,33 @@ def test_what_is_posted_while_a_read_is_under_way_is_not_lost() -> None:
     assert window.value(A, "u", NOW) == 2
 
 
+def test_a_minute_far_ahead_keeps_nobody_waiting() -> None:
+    window = following(Counter({(NOW, A, "t"): 1, (2**31 - 1, A, "t"): 2, (NOW - 9, A, "t"): 4}))
+    assert window.value(A, "t", NOW - 9) == 7
+
+
+def test_a_settled_minute_that_is_read_anew_counts_as_it_is_now() -> None:
+    cells: Cells = Counter({(NOW - back, A, "t"): 1 for back in range(10)})
+    window = following(cells)
+    assert window.value(A, "t", NOW - 9) == 10
+    cells[NOW - 5, A, "t"] += 1
+    del cells[NOW - 7, A, "t"]
+    for first in range(NOW - 9, HOT):
+        window.asked()
+        window.replaced([A, B], first, first + 1, rows(cells, first, first + 1))
+        assert window.value(A, "t", NOW - 9) == 10 + (first >= NOW - 5) - (first >= NOW - 7)
+        assert window.value(A, "t", NOW - 9) == window.value(A, "t", NOW - 10)
+
+
+def test_what_the_last_read_had_is_not_given_back_twice() -> None:
+    """A posting is heard of after a read that began and ended since it was written."""
+    window = following(Counter({(NOW, A, "t"): 5}))
+    window.asked()
+    window.replaced([A, B], HOT, None, [Read(NOW, A, "t", 4)])
+    window.posted([Addition(A, "t", NOW, -1)])
+    assert window.value(A, "t", NOW) == 4
+
+
 def test_old_minutes_are_dropped_and_another_reach_is_read_again() -> None:
     window = following(Counter({(NOW - back, A, "t"): 1 for back in range(10)}))
     assert window.cells == 10
@@ -117,7 +144,14 @@ def test_old_minutes_are_dropped_and_another_reach_is_read_again() -> None:
     assert window.partial == []
     window.follow({A: REACH + 1})
     assert window.partial == [A], "further back than was read"
-    assert window.cells == 0
+    now = HOT + REACH - 1
+    assert window.value(A, "t", now - REACH) == 4, "what was known is, while more is read"
+    assert window.value(A, "t", now - REACH - 1) is None
+    window.read_whole([A])
+    assert window.partial == []
+    assert window.value(A, "t", now - REACH - 1) == 4
+    window.distrust()
+    assert window.value(A, "t", now) is None
 
 
 def test_a_series_that_is_too_large_is_given_up_and_the_others_are_not() -> None:
@@ -131,6 +165,8 @@ def test_a_series_that_is_too_large_is_given_up_and_the_others_are_not() -> None
     assert window.cells == 1
     window.follow({A: REACH, B: REACH})
     assert window.series == [A, B], "tried again with the next deployment"
+    assert window.partial == [A]
+    assert window.value(A, "t1", NOW) is None, "nothing of it was kept"
 
 
 def exact(cells: Cells, series: bytes, key: str, first: int) -> int:

@@ -113,3 +113,19 @@ async def test_what_another_life_of_the_ruleset_counted_is_not_held_against_it(
         of.live,
     )
     assert await of.paused() == []
+
+
+async def test_what_a_rule_came_to_long_ago_does_not_count(connection: Any) -> None:
+    of = await life(connection)
+    await connection.execute("set session_replication_role = replica")
+    await connection.execute("update ledger.rules_event set at = at - interval '90 days'")
+    await connection.execute("set session_replication_role = origin")
+    await connection.execute(
+        "insert into ledger.rule_statistic (mode, hash, rule_id, rule_version, hour, slot,"
+        " requests, declined) select 'live', $1, 'dear', 1, date_trunc('hour', now(), 'UTC')"
+        " - n * interval '1 hour', 0, 10000, 0 from generate_series(169, 400) n",
+        of.live,
+    )
+    assert await of.paused() == []
+    await of.count("dear", 2_000, 1_500)
+    assert await of.paused() == ["dear"]

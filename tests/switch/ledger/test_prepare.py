@@ -118,3 +118,14 @@ async def test_a_ledger_is_not_begun_with_a_ruleset_that_cannot_be_used(
     with pytest.raises(RulesetError, match="settings"):
         await prepare(connection, config, key=KEY, now_us=NOON_US)
     assert await rulesets.listed(connection) == []
+
+
+async def test_a_live_ruleset_of_a_newer_version_is_told_before_any_worker_starts(
+    connection: bridge.Connection,
+) -> None:
+    await connection.execute(
+        "insert into ledger.ruleset (hash, canonical, source, title, state, was_live)"
+        " values (repeat('ab', 32), '{\"settings\": {\"moons\": 2}}', '', 'newer', 'live', true)"
+    )
+    with pytest.raises(migrate.LedgerUnfit, match="cannot use the live ruleset abababababab;"):
+        await prepare(connection, Config(), key=KEY, now_us=NOON_US)

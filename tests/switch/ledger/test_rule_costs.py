@@ -8,6 +8,7 @@ import pytest
 
 from risk.compile import compile_ruleset
 from risk.deployment import in_force
+from risk.facts import Facts
 from risk.record import Effect
 from switch.ledger.rule_costs import SAMPLES_WAITING_MAX, RuleCosts, SampledDeployment
 from switch.metrics import Metrics
@@ -58,9 +59,9 @@ class Bench:
         stages = {rule.id: rule.stage for rule in self.ruleset.rules}
         self.costs.follow(self.deployment, {compiled.hash: stages})
 
-    async def assess(self, times: int) -> None:
+    async def assess(self, times: int, facts: Facts | None = None) -> None:
         for _ in range(times):
-            self.deployment.assess(facts_of(amount_minor=700))
+            self.deployment.assess(facts or facts_of(amount_minor=700))
             await self.costs.measure()
 
     def overrun(self, how: str) -> float:
@@ -83,6 +84,29 @@ async def test_a_rule_is_not_blamed_for_what_happened_beside_it() -> None:
     bench = Bench(Ticking(1_000, 9_000_000, 1_000, 1_000, 2_000, 1_000))
     await bench.assess(1_500)
     assert bench.costs.cut_out(bench.deployment.hash) == ()
+
+
+async def test_on_a_slow_machine_only_the_rule_that_is_slower_than_the_others_is_cut_out() -> None:
+    bench = Bench(Ticking(60_000, 70_000, 90_000))
+    await bench.assess(1_000)
+    assert bench.costs.cut_out(bench.deployment.hash) == ()
+    bench = Bench(Ticking(20_000, 20_000, 190_000))
+    await bench.assess(1_000)
+    assert bench.costs.cut_out(bench.deployment.hash) == ("blocked_card",)
+    bench = Bench(Ticking(10_000_000, 10_000_000, 10_000_000))
+    await bench.assess(1_000)
+    assert len(bench.costs.cut_out(bench.deployment.hash)) == 3, "the gates would close"
+
+
+async def test_a_rule_is_not_blamed_for_a_card_with_a_long_history() -> None:
+    """512 attempts of a day are what some rules look for, and dear to count."""
+    busy = facts_of(*({"ago_s": 512 - n} for n in range(512)), amount_minor=700)
+    bench = Bench(Ticking(2_000, 150_000, 2_000))
+    await bench.assess(1_000, busy)
+    assert bench.costs.cut_out(bench.deployment.hash) == ()
+    bench = Bench(Ticking(2_000, 700_000, 2_000))
+    await bench.assess(1_000, busy)
+    assert bench.costs.cut_out(bench.deployment.hash) == ("burst",)
 
 
 async def test_a_red_rule_is_let_be_up_to_ten_times_as_much() -> None:

@@ -12,10 +12,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from protocols.card_number import CardNumber, numbered_card
 from protocols.message import Outcome, Reply
+from risk.rules import ForceOnline
 from switch.clock import SystemClock
 from switch.config import Rules, parse
 from switch.deadline import DeadlineHeap
@@ -53,6 +55,12 @@ class StandsIn:
 
     hotlisted: Any = None
     terms: Any = None
+
+    def __init__(self) -> None:
+        self.forgotten: list[bytes] = []
+
+    def forget(self, medium: bytes) -> None:
+        self.forgotten.append(medium)
 
     def follow(self, terms: Any, hotlisted: Any) -> None:
         self.terms, self.hotlisted = terms, hotlisted
@@ -290,6 +298,24 @@ async def test_lists_snoozes_and_pauses_reach_a_worker(
 
 
 @one_backend
+async def test_a_card_that_must_be_asked_online_is_forgotten_by_stand_in(
+    books: Any, database: str
+) -> None:
+    ruleset = dear_above(1_000)
+    rule = msgspec.structs.replace(ruleset.rules[0], then=ForceOnline())
+    await begin(
+        books.connection, msgspec.structs.replace(ruleset, rules=(rule, *ruleset.rules[1:]))
+    )
+    (card,) = await cards_of(books, 1)
+    async with working(database, books, 1) as (worker,):
+        assert (await worker.pay(card, 900)).outcome is Outcome.APPROVED
+        assert worker.standin.forgotten == []
+        assert (await worker.pay(card, 1_100)).outcome is Outcome.APPROVED
+        await until(lambda: worker.standin.forgotten == [medium_of(card, books.key)])
+    tags = await books.connection.fetch("select tag, rule_id from ledger.tag")
+    assert [tuple(row) for row in tags] == [("force_online", "dear")]
+
+
 async def test_stand_in_goes_by_the_hotlist_of_the_ledger(
     books: Any, database: str, live: str
 ) -> None:

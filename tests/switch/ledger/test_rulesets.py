@@ -102,14 +102,19 @@ async def test_the_work_of_two_is_approved_by_a_third(connection: bridge.Connect
     with pytest.raises(ActRefused, match="ben wrote"):
         await rulesets.act(connection, two.hash, "approve", actor=by["ben"], reason="")
     await rulesets.act(connection, two.hash, "approve", actor=by["cyd"], reason="")
-    # what was approved was checked: its authors do not count for what is made from it
+    # an approval may be taken back, with what was made from it in the meantime
     three = await draft(connection, 40_000, "ada", parent=two.hash)
-    assert three.authors == ("ada",)
-    # but an approval that was taken back is none
+    assert three.authors == ("ada", "ben")
     await rulesets.act(connection, two.hash, "reject", actor=by["cyd"], reason="too early")
     assert (await rulesets.found(connection, two.hash)).approvers == ()
     four = await draft(connection, 50_000, "ada", parent=two.hash)
     assert four.authors == ("ada", "ben")
+    # what has decided was checked: its authors do not count for what is made from it
+    await rulesets.act(connection, two.hash, "submit", actor=by["ada"], reason="")
+    await rulesets.act(connection, two.hash, "approve", actor=by["cyd"], reason="")
+    await rulesets.act(connection, two.hash, "promote", actor=by["cyd"], reason="")
+    five = await draft(connection, 60_000, "ada", parent=two.hash)
+    assert five.authors == ("ada",)
     assert (await rulesets.found(connection, first)).authors == ("init",)
 
 
@@ -149,6 +154,19 @@ STATEMENTS = [
         "values (repeat('0', 64), '', '', '', 'approved')",
         "begins as a draft",
     ),
+    (
+        "insert into ledger.ruleset (hash, canonical, source, title, state, was_live) "
+        "values (repeat('0', 64), '', '', '', 'paused', true)",
+        "begins as a draft",
+    ),
+    ("update ledger.ruleset set was_live = true where state = 'paused'", "at no other time"),
+    (
+        "insert into ledger.ruleset (hash, canonical, source, title) "
+        "values (repeat('0', 64), '', '', ''); "
+        "insert into ledger.ruleset_approval (hash, approver, reason) "
+        "values (repeat('0', 64), 'eve', '')",
+        "nobody wrote",
+    ),
 ]
 
 
@@ -164,6 +182,14 @@ async def test_what_sql_refuses_whoever_asks(connection: bridge.Connection) -> N
     for statement, sentence in STATEMENTS:
         with pytest.raises(asyncpg.RestrictViolationError, match=sentence):
             await connection.execute(statement)
+    await connection.execute(
+        "insert into ledger.ruleset_approval (hash, approver, reason, approved_at) "
+        f"values ('{submitted.hash}', 'cyd', 'for later', 'infinity')"
+    )
+    with pytest.raises(asyncpg.RestrictViolationError, match="not approved"):
+        await connection.execute(
+            f"update ledger.ruleset set state = 'approved' where hash = '{submitted.hash}'"
+        )
 
 
 # ---- what is not taken ----

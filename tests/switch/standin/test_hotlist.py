@@ -40,3 +40,10 @@ def test_an_entry_holds_between_its_dates(configured, day, listed):
 
 def test_the_shipped_hotlist_is_empty():
     assert not hotlist_of(Config())(MEDIUM, 0)
+
+
+def test_a_file_that_the_ledger_does_not_need_keeps_no_worker_from_starting(tmp_path):
+    amiss = tmp_path / "amiss.toml"
+    amiss.write_text("[[rules]]\nid = 7\n")
+    for path in (amiss, tmp_path / "none.toml"):
+        assert not hotlist_of(Config(rules=Rules(file=str(path))))(MEDIUM, 0)

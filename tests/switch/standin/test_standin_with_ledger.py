@@ -11,7 +11,7 @@ import pytest
 from protocols.message import Kind, Mode, OriginalReference, Outcome, Segment, Tap
 from switch.admission import Ticket
 from switch.demo import stage
-from switch.ledger import cards
+from switch.ledger import cards, lanes
 from switch.ledger.cards import CardStatus, medium_of
 from switch.standin.spool import switched
 from switch.standin.spool_file import SpoolUnusable
@@ -190,7 +190,9 @@ async def test_a_reversal_of_what_never_came_leaves_a_tombstone(bench):
         assert (await process.ask(again))[0].outcome is Outcome.REVERSED_BEFORE
 
 
-async def test_a_card_that_owes_stays_with_the_desk_and_others_do_not(bench):
+async def test_a_card_that_owes_stays_with_the_desk_and_others_do_not(bench, monkeypatch):
+    # A lane that was idle finds out only now, and may take its time on a busy machine.
+    monkeypatch.setattr(lanes, "RECONNECT_PATIENCE_SECONDS", 20)
     async with bench.process(draining=False) as process:
         for number, card in ((1, RICH), (2, OTHER)):
             await process.tap(number, card)
@@ -328,6 +330,16 @@ async def test_a_card_that_the_ledger_found_bad_is_forgotten(bench, connection):
         await shut(process)
         assert await process.tap(3, RICH) is DOWN
         process.gate.open()
+
+
+async def test_a_card_that_must_be_asked_online_is_stood_in_for_only_after_that(bench):
+    async with bench.process() as process:
+        assert await process.tap(1, RICH) is APPROVED
+        process.desk.forget(medium_of(stage.new_card(RICH).card, key=bench.key))
+        await shut(process)
+        assert await process.tap(2, RICH) is DOWN
+        process.gate.open()
+        await bench.posted()
 
 
 async def test_a_commit_that_failed_and_is_there_nevertheless_is_withdrawn(bench):

@@ -195,6 +195,7 @@ async def test_a_budget_shorter_than_the_hosts_time_ends_the_wait(staged):
             Outcome.DESTINATION_DOWN,
             Outcome.OUTCOME_UNKNOWN,
             Outcome.ANSWERED_LATE,
+            Outcome.NO_BUDGET,
         )
         await city.until_states("reversed")
 
