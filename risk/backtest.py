@@ -34,7 +34,7 @@ from risk.features import Feature
 from risk.lists import ListBook
 from risk.moments import MINUTE_US, service_day
 from risk.past_events import EVENT_KINDS, GIVING_BACK_KINDS
-from risk.record import AssessedFacts, Effect, RuleResult, medium_was_missing
+from risk.record import AssessedFacts, Effect, RuleResult
 from risk.ruleset import Ruleset
 from risk.snooze import Snoozed
 
@@ -239,7 +239,7 @@ class Replay:
         if same and stored.results:
             compiled = self._without_idle(stored.results)
         facts = self._facts(row, known, account)
-        if medium_was_missing(stored.results):
+        if not known.medium_known:
             facts.medium = ""
         self._buckets.begin(row, facts, stored)
         assessment = compiled.assess(facts)

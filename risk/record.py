@@ -6,8 +6,6 @@ are only ever added, with a default that means "as it was before".
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
@@ -58,20 +56,6 @@ class RuleResult(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     effect: Effect
     outcome: Outcome | None = None
     why: str = ""
-
-
-_MEDIUM_MISSING = re.compile(r"\bmedium\b.* is missing")
-
-
-def medium_was_missing(results: Iterable[RuleResult]) -> bool:
-    """Whether some rule could not tell because no medium was known.
-
-    A counter that finds the card by its id knows no medium; the row has the card, which has one,
-    and does not say so in another way.
-    """
-    return any(
-        each.effect is Effect.UNKNOWN and _MEDIUM_MISSING.search(each.why) for each in results
-    )
 
 
 class ReviewRequest(msgspec.Struct, frozen=True, gc=False):
@@ -139,6 +123,8 @@ class AssessedFacts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     week_minor: int | None = None
     lifetime_count: int | None = None
     lifetime_minor: int | None = None
+    medium_known: bool = True
+    """Whether the card's medium was a fact: a counter that finds a card by its id has none."""
 
 
 def assessed_facts(facts: Facts) -> AssessedFacts:
@@ -165,6 +151,7 @@ def assessed_facts(facts: Facts) -> AssessedFacts:
         totals.week_minor,
         totals.lifetime_count,
         totals.lifetime_minor,
+        bool(facts.medium),
     )
 
 

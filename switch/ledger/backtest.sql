@@ -40,8 +40,7 @@ select min(posted_at_us) from ledger.every_authorization
 where business_date = $1 and shard = any ($2::smallint[])
 
 -- A day of some shards in the order of posting; the columns are those of HistoryRow. With
--- results for the days that are assessed, and only what is counted for those before. The operator's
--- counter finds a card by its id (switch/ledger/counter.py), so no medium was known to its rules.
+-- results for the days that are assessed, and only what is counted for those before.
 -- name: declare_day
 declare backtest_day no scroll cursor for
 select a.business_date, a.authorization_id, a.account_id, a.card_id, a.at_us, a.posted_at_us,
@@ -54,7 +53,7 @@ from ledger.every_authorization a
 left join ledger.card c on c.shard = a.shard and c.card_id = a.card_id
 left join lateral (
     select d.medium from ledger.medium d where d.card_id = a.card_id limit 1
-) m on $4 and a.link <> 'counter'
+) m on $4
 where a.business_date = $1 and a.shard = any ($2::smallint[]) and a.posted_at_us < $3
   and ($4 or a.kind = any ($5::text[]))
 order by a.posted_at_us, a.authorization_id

@@ -19,7 +19,7 @@ from risk.facts import HISTORY_SECONDS_MAX, Facts, History, Totals, empty_histor
 from risk.findings import RulesetError
 from risk.lists import ListBook
 from risk.moments import service_day
-from risk.record import AssessedFacts, Assessment, Effect, medium_was_missing
+from risk.record import AssessedFacts, Assessment, Effect
 from risk.ruleset import Ruleset
 from risk.snooze import Snooze, compile_snoozes
 from risk.vocabulary import CURRENT_FACTS
@@ -56,8 +56,6 @@ async def rebuilt(rows: Rows, row: Any) -> Rebuilt | None:
     if row["ruleset"] != stored.ruleset_hash:
         return None
     facts = await _facts(rows, row, stored.facts, ruleset)
-    if medium_was_missing(stored.results):
-        facts.medium = ""
     facts.buckets = {
         feature.id: _number(stored.features.get(feature.id))
         for feature in ruleset.features
@@ -91,7 +89,7 @@ async def _facts(rows: Rows, row: Any, kept: AssessedFacts, ruleset: Ruleset) ->
         terminal=row["terminal"],
         acquirer=row["acquirer"],
         entry_mode=row["entry_mode"],
-        medium=mediums[0]["medium"].hex() if mediums else "",
+        medium=mediums[0]["medium"].hex() if mediums and kept.medium_known else "",
         card_id=row["card_id"],
         card_status=kept.card_status,
         tier=kept.tier,

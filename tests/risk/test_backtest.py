@@ -211,9 +211,10 @@ def test_a_request_whose_medium_nobody_knew_is_replayed_without_one() -> None:
     hash_ = ruleset_hash(tested)
     unknown = RuleResult("stolen", 1, Stage.RED, Effect.UNKNOWN, why="medium is missing")
     rows = [
-        row(1, 0, ruleset=hash_, rule_results=stored(ruleset_hash=hash_, results=(unknown,))),
+        row(1, 0, ruleset=hash_, rule_results=stored(
+            ruleset_hash=hash_, results=(unknown,), facts={"medium_known": False})),
         row(2, 1, ruleset=hash_, rule_results=stored(ruleset_hash=hash_)),
-    ]
+    ]  # fmt: skip
     tally = replayed(tested, rows)
     assert (tally.agreement_rows, tally.agreement_equal) == (2, 2)
 

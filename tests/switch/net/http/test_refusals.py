@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 import anyio
+import pytest
 
 from switch.cli import main
+from switch.net.http import edge
 from switch.net.http.access import FAILURES_AT_ONCE
 from tests.switch.net.http.conftest import BANK, LOADED_MINOR, WATER, Counter
 
@@ -151,3 +153,18 @@ async def test_a_sale_in_one_step_and_its_refund(counter: Counter) -> None:
         "select venue, mcc from ledger.authorization where kind = 'purchase'"
     )
     assert [(row["venue"], row["mcc"]) for row in rows] == [("cinema", "7832")]
+
+
+async def test_strangers_who_send_no_body_take_nobodys_place(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "AT_ONCE_MAX", 2)
+    head = f"POST {INQUIRIES} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n".encode()
+    strangers = [await anyio.connect_tcp("127.0.0.1", counter.port) for _ in range(3)]
+    for stranger in strangers:
+        await stranger.send(head)
+        assert b" 401 " in await stranger.receive()
+    async with counter.client() as client:
+        assert (await client.get("/v1/bills/payments/none")).status_code != 503
+    for stranger in strangers:
+        await stranger.aclose()
