@@ -109,7 +109,6 @@ class Rules(Section, frozen=True):
     """
 
     file: str = ""
-    poll_seconds: Seconds = 1
     shadows_max: Annotated[int, Meta(ge=0, le=16, description="a whole number from 0 to 16")] = 3
     shadow_examples_max: Annotated[
         int, Meta(ge=0, le=1_000, description="a whole number from 0 to 1000")

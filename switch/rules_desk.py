@@ -76,7 +76,6 @@ class RulesDesk:
             buckets=self.buckets,
             costs=self._costs,
             duties=[self._costs, self._statistics, *watch, self],
-            poll_seconds=rules.poll_seconds,
             shadows_max=rules.shadows_max,
             clock=clock,
             metrics=metrics,

@@ -1,6 +1,6 @@
 """Follows the rules of the ledger, so that a worker decides by the live ruleset without a restart.
 
-    woken (NOTIFY), or a second has passed ──▶ revision ──▶ the same ──▶ what rules listed, duties
+    woken (NOTIFY), or half a second passed ──▶ revision ──▶ the same ──▶ what rules listed, duties
                                                    │
                                                    └──▶ newer: lists, rulesets, pauses, snoozes
                                                           ──▶ composed in a thread
@@ -31,8 +31,9 @@ from switch.logs import get as get_log
 from switch.metrics import Metrics
 
 CHANNEL = "citycard_rules"
-LISTINGS_SECONDS = 0.5
-"""Between two looks at what rules listed, which takes effect two seconds after its posting."""
+LOOK_SECONDS = 0.5
+"""Between two looks where nothing wakes us: what rules listed wakes nobody, and takes effect two
+seconds after its posting."""
 CONNECT_SECONDS_MAX = 10.0
 BUCKETS_SECONDS_MAX = 1.0
 """How long a new deployment waits for its buckets; a promotion is heard of within two seconds."""
@@ -72,7 +73,6 @@ class RulesFollower:
         buckets: FollowsBuckets,
         costs: RuleCosts,
         duties: Sequence[Duty],
-        poll_seconds: float,
         shadows_max: int,
         clock: Clock,
         metrics: Metrics,
@@ -81,7 +81,6 @@ class RulesFollower:
         self._deploy = deploy
         self._buckets = buckets
         self._duties = [(duty, _Due(duty.every_seconds)) for duty in duties]
-        self._wait_seconds = min(poll_seconds, LISTINGS_SECONDS)
         self._clock = clock
         self._metrics = metrics
         self._feed = ListFeed()
@@ -110,7 +109,7 @@ class RulesFollower:
         """Follow until cancelled."""
         try:
             while True:
-                with anyio.move_on_after(self._wait_seconds):
+                with anyio.move_on_after(LOOK_SECONDS):
                     await self._news.wait()
                 self._news = anyio.Event()
                 await self.look()
